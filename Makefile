@@ -1,0 +1,63 @@
+# One command for each thing that one does with the tree; `make` alone lists them.
+
+PYTHON ?= python3
+SEEDS ?= 1000
+SECONDS ?= 600
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PURE := not (net or proc or program or slow or soak)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick simulate fuzz sabotage bench test-programs format clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with everything that the other targets need
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Kwik needs Python 3.11 or newer, and $(PYTHON) is not: install one, then make $(MAKECMDGOALS) PYTHON=python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+	  echo "no virtual environment could be made: install Python's venv module (Debian: apt install python3-venv)" >&2; \
+	  exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## three servers, one stream, one of them killed: see it go on
+	@$(BIN)/kwik demo
+
+test: setup  ## everything that must pass: format, lint, types, layers, all tests
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest -n 2 -m "not soak"
+
+quick: setup  ## the pure tests and the simulated ones: under a minute
+	@$(BIN)/pytest -n 2 -m "$(PURE)"
+
+simulate: setup  ## SEEDS=1000 random scenarios in virtual time, every guarantee checked
+	@$(BIN)/python -m kwik.sim --seeds $(SEEDS)
+
+fuzz: setup  ## SECONDS=600 of hostile bytes for every decoder
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+sabotage: setup  ## break the code on purpose, one place at a time: the tests must notice
+	@$(BIN)/python tests/sabotage/run.py
+
+bench: setup  ## speed, as ratios within one run
+	@$(BIN)/kwik bench
+
+test-programs: setup  ## the tests with real programs; fails if one of the programs is missing
+	@KWIK_REQUIRE_PROGRAMS=1 $(BIN)/pytest -m program
+
+format: setup  ## put the code in the house's form
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+clean:  ## remove everything that can be made again
+	@rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

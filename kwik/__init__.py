@@ -1,0 +1,18 @@
+"""One reliable byte stream to a service, while the bytes come from several independent servers at once.
+
+An application dials a service, `host:port`, and gets what looks and behaves like one connected socket. Below it, Kwik
+keeps a path to each of several servers of that service. One of them, the anchor, says what the stream is; the others
+help with blocks that were verified against it, and any of them can take over when it dies.
+
+Where things are, from the top down; each part knows only those below it:
+
+- `kwik.cli`, `kwik.apps`: what a person runs
+- `kwik.aio`, `kwik.blocking`, `kwik.conn`: the socket face
+- `kwik.engine`: drives the cores; `kwik.quic`, `kwik.discovery`, `kwik.observe`, `kwik.sim`: the outside world
+- `kwik.core`: a client and a server, joined from the control plane `kwik.kcp` and the data plane `kwik.kdp`
+- `kwik.base`, `kwik.wire`, `kwik.config`, `kwik.trace`, `kwik.types`, `kwik.errors`: what both planes stand on
+"""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

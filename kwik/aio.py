@@ -1,0 +1,355 @@
+"""The one implementation of Kwik's calls: dial, open_connection, start_server, for any asyncio loop.
+
+The work runs on the engine's thread (`kwik.engine.thread`); results come back to the loop that asks. Cancelling a call
+gives up what it began. `kwik.blocking` has the same calls for programs without a loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+
+from kwik.config import Config, ServerConfig
+from kwik.conn import Conn
+from kwik.discovery.provider import Announcement, Announcer, DiscoveryProvider, Offer
+from kwik.engine.handle import SocketName, StreamHandle
+from kwik.engine.local import end_of, make_pair
+from kwik.engine.server import EngineServer, Reached
+from kwik.engine.sessions import SessionKey, TrustSpec, sessions_of
+from kwik.engine.sources import SourceSpec, find_provider
+from kwik.engine.streams import Dialled, socket_name
+from kwik.engine.thread import Engine, engine, on_engine
+from kwik.errors import ConfigError
+from kwik.kdp.snapshots import ReplicaSnapshot
+from kwik.quic import ServerTls
+from kwik.settings import client_config, server_config
+from kwik.types import Address, Instance, ServiceName, parse_service
+
+__all__ = ["DialOptions", "Server", "ServerOptions", "dial", "flush", "open_connection", "start_server"]
+
+Result = TypeVar("Result")
+Service = str | tuple[str, int]
+"""A service's name, "host:port" or (host, port)."""
+ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Upstream = Callable[[], Awaitable[socket.socket]]
+STREAM_LIMIT_BYTES = 65536
+"""As asyncio's own: the longest line that a StreamReader takes."""
+
+
+class DialOptions(TypedDict, total=False):
+    """What a dial may say. Dials that agree in servers, discovery, cafile, keylog and config share a session."""
+
+    servers: Sequence[str | tuple[str, int]] | None
+    """Addresses or names of servers, "host:port". Nobody else is asked unless `discovery` is given too."""
+    discovery: Sequence[str | DiscoveryProvider] | None
+    """Sources of servers: "mdns" or DiscoveryProvider objects. Default: mDNS and the dialled host:port itself."""
+    cafile: str | os.PathLike[str] | None
+    """PEM file of the authorities to trust; default: the system's."""
+    timeout: float | None
+    """Seconds until DialTimeout; default: Config.dial_time_s. The stream itself has no time-out by this."""
+    config: Config | None
+    """Default: from KWIK_… variables and the file that KWIK_CONFIG names."""
+    confirm: bool
+    """Wait until a server's application was reached, instead of until the request is on its way."""
+    replicas: int
+    """Servers to open the stream on from the start (replicated services)."""
+    keylog: str | None
+    """File for TLS secrets, for debugging with Wireshark."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dial:
+    """DialOptions with their defaults."""
+
+    servers: Sequence[str | tuple[str, int]] | None = None
+    discovery: Sequence[str | DiscoveryProvider] | None = None
+    cafile: str | os.PathLike[str] | None = None
+    timeout: float | None = None
+    config: Config | None = None
+    confirm: bool = False
+    replicas: int | None = None
+    keylog: str | None = None
+
+    def key(self, service: ServiceName) -> SessionKey:
+        """What sessions are shared by."""
+        for name in ("servers", "discovery"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name}: give a list: [{getattr(self, name)!r}]")
+        servers = None if self.servers is None else tuple(map(_hashable, self.servers))
+        discovery = None if self.discovery is None else tuple(self.discovery)
+        config = client_config() if self.config is None else self.config
+        return SessionKey(service, TrustSpec(self.cafile, self.keylog), SourceSpec(servers, discovery), config)
+
+
+async def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
+    """A new stream to the service: a blocking socket, see Conn. Cancelled, it is given up.
+
+    Returns once a server has proved its name and the request to open is on its way (see `confirm`). Raises
+    ConnectRefused, NoServers, DialTimeout and StreamReset, which say who was asked and what each answered, and
+    ConfigError.
+    """
+    service, wanted = service_of(address), _Dial(**options)
+    application, handle = await on_engine(_dial(wanted.key(service), wanted))
+    return Conn(fileno=application.detach()).attach(handle)
+
+
+async def _dial(key: SessionKey, wanted: _Dial) -> Dialled:
+    session = sessions_of(engine()).session(key)
+    replicas = key.config.replicas if wanted.replicas is None else wanted.replicas
+    return await session.dial(replicas=replicas, confirm=wanted.confirm, timeout=wanted.timeout)
+
+
+async def open_connection(
+    address: Service, *, limit: int = STREAM_LIMIT_BYTES, **options: Unpack[DialOptions]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """As asyncio.open_connection, to a service. A stream that fails raises StreamReset, never an end of file."""
+    conn = await dial(address, **options)
+    try:
+        return await asyncio.open_connection(sock=conn, limit=limit)
+    except BaseException:
+        conn.abort()
+        raise
+
+
+async def flush(conn: Conn, replicas: int | Literal["all"] = 1) -> None:
+    """As Conn.flush, without blocking the loop. Only for bytes that are in the socket: after writer.drain()."""
+    await asyncio.get_running_loop().run_in_executor(None, conn.flush, replicas)
+
+
+# ---------------------------------------------------------------- serving
+
+
+class ServerOptions(TypedDict, total=False):
+    """What a server may say."""
+
+    service: Service
+    """The service that is served, host:port, as clients dial it. Required."""
+    certfile: str | os.PathLike[str]
+    """PEM file with the certificate chain; it must name the service's host. Required."""
+    keyfile: str | os.PathLike[str] | None
+    """PEM file with the private key, if it is not in certfile."""
+    replicated: bool
+    """True if streams may run on several servers at once: a request may then be executed by each of them."""
+    server_id: str | None
+    """Stable name of this server; default: host name and port."""
+    config: ServerConfig | None
+    """Limits; service, server_id and replicated above win. Default: environment and file, see kwik.settings."""
+    announce: Sequence[str | Announcer]
+    """Where to announce the server: "mdns" or Announcer objects."""
+    connect: Upstream | None
+    """Instead of a callback: reaches the application, returns a connected stream socket, which is then the engine's.
+    An OSError refuses the stream."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Serve:
+    """ServerOptions with their defaults."""
+
+    service: Service
+    certfile: str | os.PathLike[str]
+    keyfile: str | os.PathLike[str] | None = None
+    replicated: bool | None = None
+    server_id: str | None = None
+    config: ServerConfig | None = None
+    announce: Sequence[str | Announcer] = ()
+    connect: Upstream | None = None
+
+    def full_config(self, port: int) -> ServerConfig:
+        """The limits, with what was said beside them."""
+        said: dict[str, Any] = {"service": service_of(self.service)}
+        if self.replicated is not None:
+            said["replicated"] = self.replicated
+        if self.server_id is not None:
+            said["server_id"] = self.server_id
+        if self.config is not None:
+            return replace(self.config, **said)
+        if self.server_id is None:
+            said["server_id"] = f"{socket.gethostname()[:40]}-{port or secrets.token_hex(3)}"
+        return server_config(said)
+
+
+class Server:
+    """A running server; `async with` closes it. Every method may be called from any loop."""
+
+    def __init__(self, server: EngineServer, announcements: list[Announcement], offer: Offer) -> None:
+        self._server = server
+        self._announcements = announcements
+        self._offer = offer
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where it listens (UDP)."""
+        return (self._server.address,)
+
+    @property
+    def instance(self) -> Instance:
+        """Its name: id and incarnation."""
+        return self._server.instance
+
+    @property
+    def config(self) -> ServerConfig:
+        """What it runs with."""
+        return self._server.config
+
+    async def replicas(self) -> list[ReplicaSnapshot]:
+        """Every stream that it serves now, and those that wait for their client to come back."""
+        return await on_engine(self._replicas())
+
+    async def drain(self) -> None:
+        """Take no new streams; return when the present ones have ended, or after ServerConfig.drain_s."""
+        await on_engine(self._drain())
+
+    async def close(self) -> None:
+        """Stop now: streams that are left are reset on both sides. Idempotent; the address is free afterwards."""
+        await on_engine(self._close())
+
+    async def wait_closed(self) -> None:
+        """Return once the server was closed."""
+        await on_engine(self._server.wait_closed())
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def _replicas(self) -> list[ReplicaSnapshot]:
+        return self._server.replica_views()
+
+    async def _drain(self) -> None:
+        for announcement in self._announcements:
+            with contextlib.suppress(OSError):
+                await announcement.update(replace(self._offer, state="drain"))
+        await self._server.drain()
+
+    async def _close(self) -> None:
+        announcements, self._announcements = self._announcements, []
+        await self._server.close()
+        for announcement in announcements:
+            with contextlib.suppress(OSError):
+                await announcement.close()
+
+
+async def start_server(
+    callback: ClientConnected | None, listen: Service, **options: Unpack[ServerOptions]
+) -> Server:
+    """Serve a service at the UDP address `listen` (port 0: chosen by the system).
+
+    `callback(reader, writer)` runs on this loop for each stream, as in asyncio.start_server; with `connect=` it must
+    be None. Raises ConfigError, and OSError when the address cannot be had.
+    """
+    wanted = _Serve(**options)
+    if (callback is None) == (wanted.connect is None):
+        raise ConfigError("start_server: give either a callback or connect=, not both")
+    acceptor = _Acceptor(asyncio.get_running_loop(), callback, wanted.connect)
+    return await on_engine(_serve(_listen_address(listen), wanted, acceptor))
+
+
+async def _serve(address: Address, wanted: _Serve, acceptor: _Acceptor) -> Server:
+    tls = ServerTls(certfile=wanted.certfile, keyfile=wanted.keyfile)
+    announcers = [_find_announcer(each) for each in wanted.announce]
+    config = wanted.full_config(address.port)
+    current = engine()
+    server = await EngineServer.start(current, address, config=config, tls=tls, reach=acceptor.reach)
+    acceptor.local = socket_name(server.address)
+    offer = Offer(config.service, config.server_id, (server.address,))
+    announcements: list[Announcement] = []
+    result = Server(server, announcements, offer)
+    try:
+        for announcer in announcers:
+            announcements.append(await announcer.announce(offer))
+    except BaseException:
+        await result.close()
+        raise
+    return result
+
+
+class _Acceptor:
+    """Gives streams to the application: a callback on the loop that started the server, or sockets of its own."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, callback: ClientConnected | None, connect: Upstream | None
+    ) -> None:
+        self.local: SocketName = ("0.0.0.0", 0)
+        self._loop = loop
+        self._callback = callback
+        self._connect = connect
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def reach(self, remote: SocketName) -> Reached:
+        """See kwik.engine.server.Reach. On the engine's loop."""
+        if self._loop.is_closed():
+            raise OSError("the event loop that started the server has ended")
+        if self._connect is not None:
+            upstream = await self._on_loop(self._connect)
+            handle = getattr(upstream, "kwik_handle", None) or StreamHandle(self.local, remote)
+            return Reached(end_of(upstream, lambda: handle.held), handle)
+        end, application = make_pair()
+        handle = StreamHandle(self.local, remote)
+        conn = Conn(fileno=application.detach()).attach(handle)
+        self._loop.call_soon_threadsafe(self._start, conn)
+        return Reached(end, handle, conn.fileno())
+
+    async def _on_loop(self, connect: Upstream) -> socket.socket:
+        if self._loop is asyncio.get_running_loop():
+            return await connect()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_await(connect), self._loop))
+
+    def _start(self, conn: Conn) -> None:
+        task = self._loop.create_task(self._serve(conn), name="kwik stream")
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+
+    async def _serve(self, conn: Conn) -> None:
+        assert self._callback is not None
+        reader, writer = await asyncio.open_connection(sock=conn, limit=STREAM_LIMIT_BYTES)
+        try:
+            await self._callback(reader, writer)
+        except BaseException:
+            writer.transport.abort()
+            conn.abort()
+            raise
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": "a stream's callback failed; the stream was reset", "exception": error, "task": task}
+            self._loop.call_exception_handler(context)
+
+
+async def _await(connect: Upstream) -> socket.socket:
+    return await connect()
+
+
+def service_of(address: Service) -> ServiceName:
+    """The service's name in its one spelling. Raises ConfigError."""
+    if isinstance(address, str):
+        return parse_service(address)
+    try:
+        host, port = address[0], address[1]
+        return parse_service(str(Address(str(host), int(port))))
+    except (TypeError, ValueError, IndexError) as error:
+        raise ConfigError(f"address {address!r}: write 'host:port' or (host, port)") from error
+
+
+def _listen_address(address: Service) -> Address:
+    if isinstance(address, str):
+        return Address.parse(address)
+    return Address.parse(str(Address(str(address[0]), int(address[1]))))
+
+
+def _find_announcer(given: str | Announcer) -> Announcer:
+    found: object = find_provider(given) if isinstance(given, str) else given
+    if isinstance(found, Announcer):
+        return found
+    raise ConfigError(f'announce: {given!r} is neither "mdns" nor an Announcer object')
+
+
+def _hashable(entry: str | tuple[str, int]) -> str | tuple[str, int]:
+    return entry if isinstance(entry, str) else (entry[0], entry[1])

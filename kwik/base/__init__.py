@@ -1,0 +1,1 @@
+"""Mechanisms that both planes stand on: ranges, timers, transition tables, estimators. Pure."""

@@ -1,0 +1,1 @@
+"""The command line `kwik`: one module per command, each with `add_parser(subparsers)` and `run(args) -> int`."""

@@ -1,0 +1,280 @@
+"""Drives one core by the order of a turn: inputs, actions, room, actions again, send, one timer.
+
+A turn begins with a batch of datagrams (QuicEndpoint.on_turn ends its first half), with a timer, with an
+application's socket, or with a call. The driver is what all paths of its core report to, and what all bridges do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from kwik.engine.paths import PathTable, describe_end
+from kwik.engine.perform import PERFORM
+from kwik.errors import ErrorCode, KwikError, StreamReset
+from kwik.types import Address, PathId
+
+if TYPE_CHECKING:
+    from kwik.core.actions import Accept
+    from kwik.core.port import BytePort, PathPort, PortKey
+    from kwik.engine.bridge import Bridge
+    from kwik.quic.adapter import QuicPath
+    from kwik.quic.ends import PathEnd
+
+    class Core(BytePort, PathPort, Protocol):
+        """A ClientCore or a ServerCore."""
+
+
+DEFECT_PAUSE_S = 0.1
+"""How soon a core that raised is asked again."""
+ROUNDS_PER_TURN = 64
+"""Actions may ask for inputs that make further actions; more rounds than this wait for the next turn."""
+
+_log = logging.getLogger("kwik.engine")
+
+
+class PathOwner(Protocol):
+    """What differs between a client's session and a server. Called from inside a turn; must not block."""
+
+    def on_writable(self, number: PathId, path: QuicPath, binding: bytes, now: float) -> None:
+        """1-RTT keys exist: tell the core."""
+
+    def open_path(self, number: PathId, address: Address) -> None:
+        """OpenPath."""
+
+    def cancel_open(self, number: PathId) -> None:
+        """ClosePath for a path that has no QUIC connection yet."""
+
+    def on_finished(self) -> None:
+        """SessionIdle or Drained."""
+
+    def on_defect(self, path: QuicPath | None) -> None:
+        """The core raised what it must not; it was logged. `path`: the one whose input did it."""
+
+
+class StreamOwner(Protocol):
+    """The streams of a session, or of a server. Called from inside a turn; must not block."""
+
+    def accept(self, action: Accept) -> None:
+        """Accept."""
+
+    def on_stream(self, key: PortKey, *, confirmed: bool) -> None:
+        """StreamSent or StreamConfirmed."""
+
+    def on_flushed(self, token: int) -> None:
+        """Flushed."""
+
+    def on_port_over(self, key: PortKey, error: KwikError | None) -> None:
+        """PortReset (with the error) or PortDone; called before the bridge ends."""
+
+
+class Driver:
+    """Implements PathEvents for every path of the core and BridgeOwner for every bridge. Event loop's thread only."""
+
+    def __init__(self, core: Core, paths: PathTable) -> None:
+        self.core = core
+        self.paths = paths
+        self.owner: PathOwner
+        self.streams: StreamOwner
+        self.bridges: dict[PortKey, Bridge] = {}
+        self._empty: list[asyncio.Future[None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
+        self._in_step = False
+        self._closed = False
+
+    def attach(self, owner: PathOwner, streams: StreamOwner) -> None:
+        """Say who hears of what; before the first turn."""
+        self.owner = owner
+        self.streams = streams
+
+    @property
+    def now(self) -> float:
+        """The clock of the loop, on which all instants of the core are."""
+        return self._loop.time()
+
+    # ------------------------------------------------------------ the turn
+
+    def step(self) -> None:
+        """Perform what the core asks for, until it asks for nothing; arm the timer. Inside a step: does nothing."""
+        if self._in_step or self._closed:
+            return
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        self._in_step = True
+        delay_s = 0.0
+        try:
+            for _ in range(ROUNDS_PER_TURN):
+                actions = self.core.actions()
+                if not actions or self._closed:
+                    break
+                for action in actions:
+                    PERFORM[type(action)](self, action)
+            else:
+                self.step_soon()
+        except Exception:
+            delay_s = DEFECT_PAUSE_S
+            self._report(None)
+        finally:
+            self._in_step = False
+        self._arm(delay_s)
+
+    def step_soon(self) -> None:
+        """Step in the loop's next turn, once."""
+        if self._soon is None and not self._closed:
+            self._soon = self._loop.call_soon(self._on_soon)
+
+    def end_stream(self, key: PortKey, error: KwikError | None) -> None:
+        """The port is over: the application sees what is left and the end of file, or a reset with this error."""
+        self.streams.on_port_over(key, error)
+        bridge = self.bridges.pop(key, None)
+        if bridge is not None and error is None:
+            bridge.pump()  # the end of file, if it was not shown yet
+            bridge.finish()
+        elif bridge is not None and error is not None:
+            bridge.reset(error)
+        if not self.bridges:
+            self._tell_empty()
+
+    def end_all_streams(self, error: KwikError) -> None:
+        """Every application sees a reset."""
+        for key in list(self.bridges):
+            self.end_stream(key, error)
+
+    async def leave(self, limit_s: float) -> None:
+        """The process ends: hand over what the applications have written; return when that is settled or time is up."""
+        for bridge in list(self.bridges.values()):
+            bridge.leave()
+        self.step()
+        if self.bridges:
+            empty = self._loop.create_future()
+            self._empty.append(empty)
+            await asyncio.wait([empty], timeout=limit_s)
+
+    def close(self, error: KwikError) -> None:
+        """No more turns; streams that are left are reset."""
+        self._closed = True
+        for timer in (self._timer, self._soon):
+            if timer is not None:
+                timer.cancel()
+        self.end_all_streams(error)
+
+    def _tell_empty(self) -> None:
+        waiting, self._empty = self._empty, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def on_turn(self, paths: set[QuicPath], now: float) -> None:
+        """QuicEndpoint.on_turn: everything that arrived was told, nothing was sent yet."""
+        self.step()
+        for path in paths:
+            self._ask(path)
+
+    def _ask(self, path: QuicPath) -> None:
+        number = self.paths.number_of(path)
+        if number is not None:
+            path.wants_room = self.core.wants_room(number)
+
+    def _on_soon(self) -> None:
+        self._soon = None
+        self.step()
+
+    def _arm(self, delay_s: float = 0.0) -> None:
+        deadline = None if self._closed else self.core.deadline()
+        if deadline is not None and delay_s:
+            deadline = max(deadline, self.now + delay_s)
+        if self._timer is not None:
+            if self._timer.when() == deadline and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        try:
+            self.core.on_timeout(self.now)
+        except Exception:
+            self._report(None)
+            self._timer = self._loop.call_later(DEFECT_PAUSE_S, self._on_timer)
+            return
+        self.step()
+
+    def _report(self, path: QuicPath | None) -> None:
+        """The core is at fault (or we are): say so, and end what is affected."""
+        _log.exception("internal error%s", "" if path is None else f" on {path.description}")
+        self.owner.on_defect(path)
+
+    # ------------------------------------------------------------ PathEvents
+
+    def on_writable(self, path: QuicPath, binding: bytes, now: float) -> None:
+        """See PathEvents."""
+        number = self.paths.number_of(path)
+        if number is None:
+            return
+        try:
+            self.owner.on_writable(number, path, binding, now)
+        except Exception:
+            self._report(path)
+
+    def on_up(self, path: QuicPath, now: float) -> None:
+        """See PathEvents. The cores only want to know about `on_writable`."""
+
+    def on_data(self, path: QuicPath, pipe: int, data: bytes, now: float) -> None:
+        """See PathEvents."""
+        number = self.paths.number_of(path)
+        if number is None:
+            return
+        try:
+            self.core.on_path_data(number, pipe, data, now)
+        except Exception:
+            self._report(path)
+
+    def on_room(self, path: QuicPath, n_bytes: int, now: float) -> None:
+        """See PathEvents."""
+        number = self.paths.number_of(path)
+        if number is None:
+            path.wants_room = False
+            return
+        try:
+            for pipe, data in self.core.on_room(number, n_bytes, now):
+                path.send(pipe, data)
+            path.wants_room = self.core.wants_room(number)
+        except Exception:
+            path.wants_room = False
+            self._report(path)
+        self.step_soon()
+
+    def on_pong(self, path: QuicPath, ping_id: int, now: float) -> None:
+        """See PathEvents."""
+        number = self.paths.number_of(path)
+        if number is not None:
+            self.core.on_pong(number, ping_id, now)
+
+    def on_down(self, path: QuicPath, reason: PathEnd, now: float) -> None:
+        """See PathEvents."""
+        number = self.paths.remove(path)
+        if number is None:
+            return
+        try:
+            self.core.on_path_down(number, describe_end(reason), now)
+        except Exception:
+            self._report(None)
+        self.step_soon()
+
+    # ------------------------------------------------------------ BridgeOwner
+
+    def on_input(self) -> None:
+        """See BridgeOwner."""
+        self.step()
+
+    def on_port_defect(self, key: PortKey, error: Exception) -> None:
+        """See BridgeOwner. The stream is reset; the session's owner decides about the rest."""
+        _log.error("internal error on stream %d", key, exc_info=error)
+        self.end_stream(key, StreamReset("internal error: see the log", code=ErrorCode.INTERNAL))
+        self.owner.on_defect(None)

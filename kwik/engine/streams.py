@@ -1,0 +1,200 @@
+"""The streams of a client's session: dials under way, flushes under way, and what a Conn may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kwik.engine.bridge import Bridge
+from kwik.engine.handle import SocketName, StreamHandle
+from kwik.engine.local import make_pair
+from kwik.engine.watch import Watcher
+from kwik.errors import KwikError, StreamReset
+from kwik.types import Address, ServiceName, service_address
+
+if TYPE_CHECKING:
+    from kwik.core.actions import Accept
+    from kwik.core.client import ClientCore
+    from kwik.core.port import PortKey
+    from kwik.engine.driver import Driver
+    from kwik.kdp.snapshots import PathSnapshot, StreamStats
+
+Dialled = tuple[socket.socket, StreamHandle]
+"""The application's end of a new stream's pair, and what its Conn is to know."""
+
+
+class ClientStreams:
+    """Implements StreamOwner. Event loop's thread only."""
+
+    def __init__(
+        self,
+        core: ClientCore,
+        driver: Driver,
+        service: ServiceName,
+        *,
+        watcher: Watcher,
+        explain: Callable[[KwikError], KwikError],
+    ) -> None:
+        self._core = core
+        self._driver = driver
+        self._remote = socket_name(service_address(service))
+        self._watcher = watcher
+        self._explain = explain
+        self._dials: dict[PortKey, _Dial] = {}
+        self._flushes: dict[int, tuple[PortKey, asyncio.Future[None]]] = {}
+        self._last_token = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """False while a stream is open or being dialled."""
+        return not self._driver.bridges and not self._dials
+
+    async def dial(self, *, replicas: int, confirm: bool) -> Dialled:
+        """A new stream. Raises KwikError; cancelled, it gives the stream up."""
+        key = self._core.dial(self._driver.now, replicas=replicas, confirm=confirm)
+        dial = self._dials[key] = _Dial(confirm)
+        try:
+            self._driver.step()
+            return await dial.result
+        except BaseException:
+            self._give_up(key, dial)
+            raise
+        finally:
+            del self._dials[key]
+
+    async def flush(self, key: PortKey, replicas: int) -> None:
+        """See StreamControl."""
+        bridge = self._driver.bridges.get(key)
+        if bridge is None:
+            return
+        drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        bridge.when_drained(lambda: drained.done() or drained.set_result(None))
+        await drained
+        if key not in self._driver.bridges:
+            if bridge.handle.reason is not None:
+                raise bridge.handle.reason
+            return
+        self._last_token += 1
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        token, self._flushes[self._last_token] = self._last_token, (key, done)
+        try:
+            self._core.flush(key, replicas, token, self._driver.now)
+            self._driver.step()
+            await done
+        finally:
+            del self._flushes[token]
+
+    def fail_all(self, error: KwikError) -> None:
+        """The session is over: nobody waits any longer."""
+        for dial in list(self._dials.values()):
+            dial.is_over = True
+            _fail(dial.result, error)
+        for _, done in list(self._flushes.values()):
+            _fail(done, error)
+
+    # ------------------------------------------------------------ StreamOwner
+
+    def accept(self, action: Accept) -> None:
+        """See StreamOwner. A client's core does not ask for this."""
+        raise AssertionError("a client was asked to accept a stream")
+
+    def on_stream(self, key: PortKey, *, confirmed: bool) -> None:
+        """See StreamOwner."""
+        dial = self._dials.get(key)
+        if dial is not None and not dial.result.done() and (confirmed or not dial.confirm):
+            dial.result.set_result(self._open_port(key))
+
+    def on_flushed(self, token: int) -> None:
+        """See StreamOwner."""
+        if token in self._flushes:
+            _succeed(self._flushes[token][1])
+
+    def on_port_over(self, key: PortKey, error: KwikError | None) -> None:
+        """See StreamOwner."""
+        bridge = self._driver.bridges.get(key)
+        if bridge is not None:
+            bridge.handle.final_stats = self._core.stream_stats(key, self._driver.now)
+        for owner, done in list(self._flushes.values()):
+            if owner == key and error is None:
+                _succeed(done)
+            elif owner == key and error is not None:
+                _fail(done, error)
+        dial = self._dials.get(key)
+        if dial is not None:
+            dial.is_over = True
+            _fail(dial.result, self._explain(error or StreamReset("the stream ended before it began")))
+
+    # ------------------------------------------------------------ inside
+
+    def _open_port(self, key: PortKey) -> Dialled:
+        end, application = make_pair()
+        control = _Control(self._core, self, self._driver, key)
+        handle = StreamHandle(self._local_name(), self._remote, control)
+        bridge = Bridge(end, self._core, key, watcher=self._watcher, handle=handle, owner=self._driver)
+        self._driver.bridges[key] = bridge
+        bridge.start(application.fileno())
+        return application, handle
+
+    def _local_name(self) -> SocketName:
+        for path in self._driver.paths.all():
+            return path.local_address
+        return ("0.0.0.0", 0)
+
+    def _give_up(self, key: PortKey, dial: _Dial) -> None:
+        result = dial.result
+        if result.done() and not result.cancelled() and result.exception() is None:
+            result.result()[0].close()  # the bridge sees it
+        elif not dial.is_over:
+            self._core.on_app_closed(key, self._driver.now, aborted=True)
+            self._driver.step()
+
+
+class _Dial:
+    """One dial under way."""
+
+    def __init__(self, confirm: bool) -> None:
+        self.confirm = confirm
+        self.is_over = False
+        """The core has forgotten the key."""
+        self.result: asyncio.Future[Dialled] = asyncio.get_running_loop().create_future()
+
+
+class _Control:
+    """Implements StreamControl for one stream."""
+
+    def __init__(self, core: ClientCore, streams: ClientStreams, driver: Driver, key: PortKey) -> None:
+        self._core = core
+        self._streams = streams
+        self._driver = driver
+        self._key = key
+
+    async def paths(self) -> list[PathSnapshot]:
+        """See StreamControl."""
+        return self._core.path_views(self._driver.now)
+
+    async def stats(self) -> StreamStats | None:
+        """See StreamControl."""
+        return self._core.stream_stats(self._key, self._driver.now)
+
+    async def flush(self, replicas: int) -> None:
+        """See StreamControl."""
+        await self._streams.flush(self._key, replicas)
+
+
+def socket_name(address: Address | tuple[str, int]) -> SocketName:
+    """The address as getpeername() has it."""
+    host, port = address
+    return (host, port, 0, 0) if ":" in host else (host, port)
+
+
+def _succeed(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[Dialled] | asyncio.Future[None], error: KwikError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # marked as seen: whoever waited may have gone

@@ -1,0 +1,193 @@
+"""The engine: one event loop on one daemon thread per process, started by the first call that needs it.
+
+Everything of Kwik runs there, whatever loop or thread the application uses; only values and descriptors cross. At a
+regular exit of the interpreter the engine first hands over what the applications have written (`EXIT_LIMIT_S`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from kwik.engine.watch import Watcher
+
+Result = TypeVar("Result")
+Leaver = Callable[[float], Awaitable[None]]
+"""What one driver does when the process ends: hand over within so many seconds, then close. On the engine's loop."""
+
+EXIT_LIMIT_S: Final = 5.0
+"""How long the end of the process waits for streams to be handed over."""
+_STOP_LIMIT_S: Final = 1.0
+
+_log = logging.getLogger("kwik.engine")
+
+
+class Engine:
+    """The loop, its thread and what lives on them. `call` and `submit` may be used by every other thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.watcher = Watcher(self.loop)
+        self._leavers: dict[Leaver, None] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="kwik-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """False once the engine was stopped; it is not started again."""
+        return not self._stopped and self._thread.is_alive()
+
+    @property
+    def is_here(self) -> bool:
+        """True on the engine's own thread."""
+        return threading.current_thread() is self._thread
+
+    def submit(self, coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Run it on the engine's loop. Cancelling the future cancels it. Raises RuntimeError once it was stopped."""
+        if not self.is_running:
+            coroutine.close()
+            raise RuntimeError("the engine has stopped: the interpreter is ending")
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def call(self, coroutine: Coroutine[Any, Any, Result], timeout: float | None = None) -> Result:
+        """Run it on the engine's loop and wait for the result, at most `timeout` seconds (then TimeoutError).
+
+        When the wait ends early (time-out, KeyboardInterrupt) the coroutine is cancelled. Raises RuntimeError on the
+        engine's own thread, which would wait for itself.
+        """
+        if self.is_here:
+            coroutine.close()
+            raise RuntimeError("a blocking call on the engine's own thread would wait for itself: use kwik.aio")
+        future = self.submit(coroutine)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task that nobody awaits: kept alive, its failure logged. On the engine's thread only."""
+        task = self.loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def add_leaver(self, leaver: Leaver) -> None:
+        """Have this called when the process ends. On the engine's thread only."""
+        self._leavers[leaver] = None
+
+    def remove_leaver(self, leaver: Leaver) -> None:
+        """Undo `add_leaver`; harmless when it was not added."""
+        self._leavers.pop(leaver, None)
+
+    def stop(self, limit_s: float = EXIT_LIMIT_S) -> None:
+        """Hand over what is written, at most `limit_s` seconds, close everything and end the thread. Idempotent."""
+        if self._stopped or self.is_here:
+            return
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            self.call(self._leave(limit_s), limit_s + 2 * _STOP_LIMIT_S)
+        self._stopped = True
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(_STOP_LIMIT_S)
+
+    def forget(self) -> None:
+        """In a forked child: give up every descriptor that the parent's engine holds, and nothing else.
+
+        The thread does not exist here, and its locks may be held for ever. The numbers are pointed at /dev/null
+        instead of being closed, so that no object that still believes in one can close somebody else's later.
+        """
+        self._stopped = True
+        numbers = set(self.watcher.descriptors())
+        selector = getattr(self.loop, "_selector", None)
+        if selector is not None:
+            numbers.update(selector.get_map() or ())
+            with contextlib.suppress(AttributeError, OSError):
+                numbers.add(selector.fileno())
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in numbers:
+            with contextlib.suppress(OSError):
+                os.dup2(nowhere, number, inheritable=False)
+        os.close(nowhere)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+            self.watcher.close()
+            self._cancel_everything()
+        finally:
+            self.loop.close()
+
+    def _cancel_everything(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=_STOP_LIMIT_S))
+
+    async def _leave(self, limit_s: float) -> None:
+        leavers = [asyncio.ensure_future(leaver(limit_s)) for leaver in self._leavers]
+        if leavers:
+            done, _ = await asyncio.wait(leavers, timeout=limit_s + _STOP_LIMIT_S)
+            for task in done:
+                if (error := task.exception()) is not None:
+                    _log.error("a session could not be ended in order", exc_info=error)
+
+    def _on_task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+
+class _Current:
+    """The engine of this process."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.lock = threading.Lock()
+        self.forgotten: list[Engine] = []
+        """Of parent processes. Kept: their destructors would act on what is not theirs any more."""
+
+    def get(self) -> Engine:
+        with self.lock:
+            if self.engine is None:
+                self.engine = Engine()
+                # Runs after every other thread has ended and while daemon threads still live.
+                atexit.register(self.engine.stop)
+            return self.engine
+
+    def forget(self) -> None:
+        """In a forked child."""
+        self.lock = threading.Lock()
+        if self.engine is not None:
+            self.forgotten.append(self.engine)
+            atexit.unregister(self.engine.stop)
+            self.engine.forget()
+            self.engine = None
+
+
+_current = _Current()
+os.register_at_fork(after_in_child=_current.forget)
+
+
+def engine() -> Engine:
+    """The engine of this process; started now if there is none. Thread-safe."""
+    return _current.get()
+
+
+async def on_engine(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Await it on the engine's loop, from whatever loop this is. Cancelling this cancels it there."""
+    current = engine()
+    if current.is_here:
+        return await coroutine
+    return await asyncio.wrap_future(current.submit(coroutine))

@@ -1,0 +1,282 @@
+"""Client: what a stream makes of each frame from a server (SPEC §5). Frames are judged by the replica's present role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kwik.errors import ErrorCode, LocalProtocolError, error_code_name
+from kwik.kdp.actions import StreamConfirmed
+from kwik.kdp.digest import Pair
+from kwik.kdp.granting import revoke
+from kwik.kdp.replica_view import ViewState
+from kwik.kdp.stream import Event
+from kwik.types import OrderId
+from kwik.wire import frames
+
+if TYPE_CHECKING:
+    from kwik.kdp.path import ClientPath
+    from kwik.kdp.replica_view import ReplicaView
+    from kwik.kdp.stream import ClientStream
+    from kwik.types import Instant, Offset
+    from kwik.wire.codec import DataPiece, ServerFrame
+
+
+def on_frame(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: ServerFrame, now: Instant) -> None:
+    """A control frame of one replica. Raises LocalProtocolError if it breaks SPEC."""
+    _DISPATCH[type(frame)](stream, view, path, frame, now)
+
+
+def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: DataPiece, now: Instant) -> None:
+    """Downstream bytes. Raises LocalProtocolError (UNAUTHORISED_DATA) if no order covers them."""
+    size = len(piece.payload)
+    end = piece.offset + size
+    book = stream.down.book
+    if path.id in view.dropped_paths and not book.remaining_of(path.id, view.number, piece.order):
+        stream.counters.duplicate_bytes += size
+        return
+    book.on_data(path.id, view.number, OrderId(piece.order), piece.offset, size)
+    path.on_data(size, now)
+    view.first_data_at = now if view.first_data_at is None else view.first_data_at
+    view.last_data_at = now
+    _raise_produced(stream, view, end)
+    if end <= stream.down.delivered:
+        stream.counters.duplicate_bytes += size
+        return
+    for block in stream.down.add(view, stream.anchor, piece.offset, piece.payload):
+        judge(stream, block)
+
+
+def judge(stream: ClientStream, block: int) -> None:
+    """See whether a block is held for good now; blame those whose copy is wrong."""
+    held, rejected = stream.down.judge(block, stream.anchor)
+    if held and not stream.down.book.is_settled(block):
+        for order in stream.down.book.settle(block):
+            if order.is_copy and not order.is_revoked:
+                revoke(stream, order, 0)
+    for wrong in rejected:
+        stream.counters.rejected_blocks += 1
+        stream.down.book.unsettle(wrong.block)
+        liar = stream.views.get(wrong.source)
+        if liar is not None and liar.is_usable:
+            # It sent bytes other than those that it had announced: nothing it says counts any more.
+            stream.drop_view(liar, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+
+
+def compare(stream: ClientStream, view: ReplicaView) -> None:
+    """Compare a helper's announcements with the anchor's, as far as both are known (SPEC §6.2)."""
+    anchor, algorithm = stream.anchor, stream.down.algorithm
+    if anchor is None or view is anchor or not view.is_usable or algorithm is None:
+        return
+    path = view.control_path()
+    for first, count in view.agreement.compare(anchor.announced, algorithm):
+        if path is not None:
+            stream.context.send(path, frames.AskDigests(view.number, first, count))
+    sizes_differ = view.final is not None and anchor.final is not None and view.final != anchor.final
+    if view.agreement.is_divergent or (sizes_differ and not _refutes(view, anchor)):
+        stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+
+
+def _refutes(view: ReplicaView, anchor: ReplicaView) -> bool:
+    return anchor.final is not None and view.agreement.has_agreed and view.produced > anchor.final
+
+
+def _raise_produced(stream: ClientStream, view: ReplicaView, produced: Offset) -> None:
+    if produced > view.produced:
+        view.produced = produced
+
+
+def _check_announced(stream: ClientStream, view: ReplicaView, first: int, count: int) -> None:
+    size = stream.down.block_bytes
+    if (first + count - 1) * size >= max(view.credit_told, view.first_credit):
+        raise LocalProtocolError(f"blocks {first} to {first + count} were announced beyond the credit")
+
+
+def _on_opened(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Opened, now: Instant) -> None:
+    if view.state is not ViewState.OPENING:
+        return
+    view.state = ViewState.LIVE
+    stream.attempts.any_answered = True
+    if not frame.hashed and stream.down.running is not None and view is stream.anchor:
+        stream.down.stop_hashing()
+    if view is stream.anchor:
+        stream.machine.on(Event.CONFIRMED)
+        stream.recovering_since = None
+        stream.context.actions.append(StreamConfirmed(stream.key))
+
+
+def _on_refused(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Refused, now: Instant) -> None:
+    if view.state is not ViewState.OPENING:
+        return
+    stream.attempts.last_code = frame.code
+    stream.attempts.refusals.append(f"{view.address}: {frame.reason or error_code_name(frame.code)}")
+    if view.instance is not None:
+        stream.attempts.instances.add(view.instance)
+    stream.drop_view(view, ViewState.REFUSED, ErrorCode.NO_ERROR)
+    if view is stream.anchor:
+        unanchor(stream)
+
+
+def unanchor(stream: ClientStream) -> None:
+    """The stream's only server never touched its application: it may be placed anew."""
+    stream.anchor = None
+    stream.recovering_since = None
+    stream.down.book.unassigned.clear()
+    stream.down.book.horizon = 0
+    stream.machine.on(Event.REFUSED)
+
+
+def _on_attached(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Attached, now: Instant) -> None:
+    if path.id not in view.attaching:
+        raise LocalProtocolError("ATTACHED without ATTACH")
+    view.attaching.discard(path.id)
+    if not frame.known:
+        _on_unknown(stream, view)
+        return
+    view.paths[path.id] = path
+    _advance_upstream(stream, view, frame.received, frame.taken, frame.credit)
+    view.sent = view.received
+    view.fin_sent = False
+    _raise_produced(stream, view, frame.produced)
+    if view is stream.takeover.candidate:
+        stream.takeover.resend()
+
+
+def _on_unknown(stream: ClientStream, view: ReplicaView) -> None:
+    """The server does not know the replica, and never will (tombstone)."""
+    never_ran = view.state is ViewState.OPENING
+    view.open_sent = False
+    stream.drop_view(view, ViewState.REFUSED if never_ran else ViewState.DEAD, ErrorCode.NO_ERROR)
+    if never_ran and view is stream.anchor and stream.down.delivered == 0:
+        unanchor(stream)
+
+
+def _on_upstream_state(
+    stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.UpstreamState, now: Instant
+) -> None:
+    if frame.received > stream.log.end or frame.taken > frame.received:
+        raise LocalProtocolError(f"upstream received {frame.received}, taken {frame.taken}, written {stream.log.end}")
+    _advance_upstream(stream, view, frame.received, frame.taken, frame.credit)
+
+
+def _advance_upstream(stream: ClientStream, view: ReplicaView, received: int, taken: int, credit: int) -> None:
+    view.received = max(view.received, received)
+    view.taken = max(view.taken, taken)
+    view.upstream_credit = max(view.upstream_credit, credit)
+    view.sent = max(view.sent, view.received)
+    usable = stream.usable_views()
+    if usable:
+        stream.log.free(min(other.received for other in usable))
+
+
+def _on_produced(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Produced, now: Instant) -> None:
+    _raise_produced(stream, view, frame.produced)
+
+
+def _on_digests(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Digests, now: Instant) -> None:
+    _check_announced(stream, view, frame.first, len(frame.digests))
+    if frame.first + len(frame.digests) <= stream.down.delivered // stream.down.block_bytes:
+        return
+    view.announced.add_digests(frame.first, frame.digests)
+    if view is stream.anchor:
+        for helper in stream.helpers():
+            compare(stream, helper)
+        for block in range(frame.first, frame.first + len(frame.digests)):
+            if stream.down.parts.copies(block):
+                judge(stream, block)
+    else:
+        view.agreement.on_digests(frame.first, len(frame.digests))
+        compare(stream, view)
+
+
+def _on_run(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Run, now: Instant) -> None:
+    _check_announced(stream, view, frame.first, frame.count)
+    if frame.first + frame.count <= stream.down.delivered // stream.down.block_bytes:
+        return
+    if view.announced.add_run(frame.first, frame.count, frame.digest):
+        view.agreement.on_run(frame.first)
+        compare(stream, view)
+
+
+def _on_probed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Probed, now: Instant) -> None:
+    pair = Pair(frame.chain, frame.prefix) if frame.status == frames.PROBE_REACHED else None
+    if not stream.takeover.on_answer(view, frame.probe, frame.offset, pair):
+        stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+
+
+def _on_revoked(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Revoked, now: Instant) -> None:
+    for number, block in frame.orders:
+        before = stream.down.book.remaining_of(path.id, view.number, number)
+        stream.down.book.on_revoked(path.id, view.number, OrderId(number), block)
+        after = stream.down.book.remaining_of(path.id, view.number, number)
+        path.release(before - after, now)
+
+
+def _on_busy(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Busy, now: Instant) -> None:
+    _raise_produced(stream, view, frame.produced)
+
+
+def _on_fin(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Fin, now: Instant) -> None:
+    if (view.final is not None and view.final != frame.final) or frame.final < view.produced:
+        raise LocalProtocolError(f"final size {frame.final} contradicts {view.final} or produced {view.produced}")
+    if view.final is not None:
+        return
+    view.final, view.final_at = frame.final, now
+    view.produced = frame.final
+    _trim(stream, view, frame.final, now)
+    if view is stream.anchor:
+        stream.down.book.end_at(frame.final)
+        for block in stream.down.parts.blocks():
+            judge(stream, block)
+        for helper in stream.helpers():
+            compare(stream, helper)
+    else:
+        compare(stream, view)
+
+
+def _trim(stream: ClientStream, view: ReplicaView, final: Offset, now: Instant) -> None:
+    for path in view.paths.values():
+        before = stream.down.book.owed_by(path.id, view.number)
+        stream.down.book.trim(view.number, final, path.id)
+        path.release(before - stream.down.book.owed_by(path.id, view.number), now)
+
+
+def _on_reset(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Reset, now: Instant) -> None:
+    view.produced = max(view.produced, frame.offset)
+    if view.final is not None and frame.offset == view.final:
+        # Its output is complete; only writing to it has failed, as a TCP reset behind a FIN.
+        stream.app.write_failed = True
+        if stream.app.end_shown:
+            stream.fail(frame.code, f"the service aborted the stream ({error_code_name(frame.code)})")
+        return
+    view.reset_at = frame.offset
+    stream.attempts.last_code = frame.code
+    stream.drop_view(view, ViewState.DEAD, ErrorCode.STREAM_ABORTED)
+
+
+def _on_closed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Closed, now: Instant) -> None:
+    if view.is_usable:
+        view.open_sent = False
+        stream.drop_view(view, ViewState.DEAD, ErrorCode.NO_ERROR)
+
+
+def _on_diverged(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Diverged, now: Instant) -> None:
+    stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+
+
+_DISPATCH: dict[type, Callable[..., None]] = {
+    frames.Opened: _on_opened,
+    frames.Refused: _on_refused,
+    frames.Attached: _on_attached,
+    frames.UpstreamState: _on_upstream_state,
+    frames.Produced: _on_produced,
+    frames.Digests: _on_digests,
+    frames.Run: _on_run,
+    frames.Probed: _on_probed,
+    frames.Revoked: _on_revoked,
+    frames.Busy: _on_busy,
+    frames.Fin: _on_fin,
+    frames.Reset: _on_reset,
+    frames.Closed: _on_closed,
+    frames.Diverged: _on_diverged,
+}

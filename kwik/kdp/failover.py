@@ -1,0 +1,355 @@
+"""Client: trouble with the anchor, change of anchor, recruiting, and giving up (SPEC §6.2 to §6.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kwik.errors import ErrorCode
+from kwik.kdp.answers import compare, judge
+from kwik.kdp.replica_view import ReplicaView, ViewState
+from kwik.kdp.stream import Event, Phase
+from kwik.kdp.takeover import HOLD_S, Trouble, best_candidate
+from kwik.wire import frames
+
+if TYPE_CHECKING:
+    from kwik.kdp.path import ClientPath
+    from kwik.kdp.stream import ClientStream
+    from kwik.types import Instance, Instant, Offset
+
+DRAIN_AHEAD_BLOCKS = 2
+"""A living anchor is replaced at a block's start at least this far ahead, so that delivery need not wait."""
+
+
+def step(stream: ClientStream, now: Instant) -> None:
+    """Look at the anchor; seek, probe, change or give up as SPEC §6.4 says."""
+    if stream.is_over or stream.anchor is None:
+        _give_up_pending(stream)
+        return
+    _refute(stream)
+    trouble = find_trouble(stream)
+    if trouble is Trouble.NONE:
+        _calm(stream)
+        return
+    if trouble is Trouble.DRAINING and _changed_lately(stream, now):
+        return
+    candidate = _candidate(stream, trouble)
+    if candidate is not None:
+        _probe(stream, candidate, trouble)
+        _try_change(stream, now)
+    elif trouble is not Trouble.DRAINING:
+        _recover(stream, now)
+
+
+def find_trouble(stream: ClientStream) -> Trouble:
+    """What is wrong with the anchor, if anything."""
+    anchor = stream.anchor
+    if anchor is None or _is_complete(stream):
+        return Trouble.NONE
+    if not anchor.is_usable:
+        return Trouble.DEAD
+    live = anchor.live_paths()
+    if not live:
+        return Trouble.SILENT
+    return Trouble.DRAINING if all(path.is_draining for path in live) and stream.helpers() else Trouble.NONE
+
+
+def recruit(stream: ClientStream, now: Instant) -> int:
+    """Open further replicas on admitted paths if they are wanted; returns how many more servers would be welcome."""
+    wanted = replicas_wanted(stream)
+    missing = wanted - len(stream.usable_views())
+    if missing <= 0 or not stream.is_recruitable:
+        return 0
+    for path in stream.context.admitted():
+        if missing <= 0:
+            break
+        if path.instance is None or path.is_silent or path.is_draining or is_tried(stream, path.instance):
+            continue
+        open_on(stream, path, frames.MODE_REPLAY, now)
+        missing -= 1
+    return max(0, missing)
+
+
+def replicas_wanted(stream: ClientStream) -> int:
+    """How many usable replicas the stream would like to have now."""
+    config = stream.context.config
+    if stream.phase in (Phase.PENDING, Phase.OPENING) or stream.is_over:
+        return 1
+    wanted = min(stream.replicas_wanted, config.max_replicas)
+    usable = len(stream.usable_views())
+    if _is_network_limited(stream):
+        wanted = max(wanted, 2 * usable + 1)
+    if stream.phase is Phase.RECOVERING:
+        wanted = max(wanted, usable + 1)
+    return min(wanted, config.max_replicas)
+
+
+def is_tried(stream: ClientStream, instance: Instance) -> bool:
+    """Whether that server instance has had its one OPEN for this stream."""
+    if instance in stream.attempts.instances:
+        return True
+    return any(view.instance == instance for view in stream.views.values())
+
+
+def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> ReplicaView:
+    """Queue OPEN on a path: the anchor if the stream has none, else a helper."""
+    context, down = stream.context, stream.down
+    is_first = stream.anchor is None
+    number = context.draw_replica(stream)
+    view = ReplicaView(number, mode, path.instance, path.id, stream.credit)
+    view.paths[path.id] = path
+    view.floor_told, view.credit_told = down.floor, stream.credit
+    if path.instance is not None:
+        view.address = path.instance.id
+        stream.attempts.instances.add(path.instance)
+    first_credit = context.upstream_credit(path)
+    if first_credit is not None:
+        view.upstream_credit = first_credit
+    stream.views[number] = view
+    blocks = 0
+    if is_first:
+        stream.anchor, view.announces_blocks = view, True
+        stream.epoch += 1
+        stream.machine.on(Event.OPENED_ON)
+        blocks = _first_blocks(stream)
+    context.send(
+        path,
+        frames.Open(
+            replica=number,
+            stream=stream.key,
+            mode=mode,
+            role=frames.ROLE_ANCHOR if is_first else frames.ROLE_HELPER,
+            service=context.service,
+            block_bytes=down.block_bytes,
+            digest=frames.DIGEST_BLAKE3 if down.running is not None else frames.DIGEST_NONE,
+            floor=down.floor,
+            credit=stream.credit,
+            first_grant_blocks=blocks,
+            extensions=(),
+        ),
+    )
+    if blocks:
+        _enter_first_order(stream, view, path, blocks, now)
+    return view
+
+
+def reattach(stream: ClientStream, path: ClientPath, replaced: list[int], now: Instant) -> None:
+    """A new path of the session to an instance was admitted: bind this stream's replica there (SPEC §5.3)."""
+    for view in stream.usable_views():
+        if view.instance != path.instance or path.id in view.paths or not view.open_sent:
+            continue
+        for old in [old for old in view.paths.values() if old.id in replaced]:
+            unbind(stream, view, old, now)
+        view.attaching.add(path.id)
+        role = frames.ROLE_ANCHOR if view.announces_blocks else frames.ROLE_HELPER
+        floor = max(view.floor_told, 0)
+        view.credit_told = stream.credit
+        stream.context.send(path, frames.Attach(view.number, role, floor, stream.credit, tuple(replaced[:16])))
+
+
+def unbind(stream: ClientStream, view: ReplicaView, path: ClientPath, now: Instant) -> None:
+    """A path no longer serves a replica: its orders died."""
+    view.paths.pop(path.id, None)
+    view.dropped_paths.add(path.id)
+    path.release(stream.down.book.owed_by(path.id, view.number), now)
+    stream.counters.regrants += len(stream.down.book.drop(path.id, view.number))
+    if stream.takeover.candidate is view:
+        stream.takeover.resend()
+
+
+def _first_blocks(stream: ClientStream) -> int:
+    config, down = stream.context.config, stream.down
+    first = down.floor // down.block_bytes
+    down.book.unassigned.clear()
+    down.book.horizon = first
+    down.book.extend(stream.credit // down.block_bytes)
+    return max(1, min(config.first_window_bytes // down.block_bytes, down.book.horizon - first))
+
+
+def _enter_first_order(stream: ClientStream, view: ReplicaView, path: ClientPath, blocks: int, now: Instant) -> None:
+    from kwik.base.ranges import RangeSet
+    from kwik.kdp.granting import UNMEASURED_RATE
+    from kwik.kdp.orders import Order
+    from kwik.types import OrderId
+
+    rate = path.rate.rate_bytes_s(now) or UNMEASURED_RATE
+    due = now + path.rtt_s
+    order = Order(OrderId(0), view.number, path.id, RangeSet(), now, due, rate)
+    first = stream.down.floor // stream.down.block_bytes
+    stream.down.book.issue(order, list(range(first, first + blocks)), None)
+    path.on_ordered(order.remaining.total, now)
+
+
+def _is_complete(stream: ClientStream) -> bool:
+    """The application has all of the downstream and the anchor all of the upstream: the anchor owes nothing."""
+    anchor = stream.anchor
+    if anchor is None or not stream.app.end_shown or not stream.log.is_finished:
+        return False
+    return anchor.fin_sent and anchor.received >= stream.log.end
+
+
+def _refute(stream: ClientStream) -> None:
+    """An agreeing replica has produced more than the anchor's final size: that end was no end (SPEC §6.5)."""
+    anchor = stream.anchor
+    if anchor is None or anchor.final is None or not anchor.is_usable or stream.app.end_shown:
+        return
+    final = anchor.final
+    if any(view.agreement.has_agreed and view.produced > final and view.live_paths() for view in stream.helpers()):
+        stream.drop_view(anchor, ViewState.DEAD, ErrorCode.DIVERGED)
+
+
+def _calm(stream: ClientStream) -> None:
+    if stream.takeover.is_running:
+        stream.takeover.end()
+    if stream.phase is Phase.RECOVERING and stream.anchor is not None and stream.anchor.state is ViewState.LIVE:
+        stream.machine.on(Event.RECOVERED)
+    stream.recovering_since = None
+
+
+def _changed_lately(stream: ClientStream, now: Instant) -> bool:
+    changed = stream.takeover.changed_at
+    return changed is not None and now < changed + HOLD_S
+
+
+def _candidate(stream: ClientStream, trouble: Trouble) -> ReplicaView | None:
+    running = stream.takeover.candidate
+    if running is not None and running.is_usable and running.live_paths():
+        stream.takeover.trouble = trouble
+        return running
+    if running is not None:
+        stream.takeover.end()
+    if stream.down.running is None:
+        return None
+    candidate = best_candidate(stream.usable_views(), stream.anchor, stream.log.end if stream.log.is_finished else 0)
+    if candidate is not None:
+        stream.takeover.begin(candidate, trouble)
+    return candidate
+
+
+def _probe(stream: ClientStream, candidate: ReplicaView, trouble: Trouble) -> None:
+    path = candidate.control_path()
+    if path is None:
+        return
+    if not candidate.announces_blocks:
+        candidate.announces_blocks = True
+        first = stream.down.floor // stream.down.block_bytes
+        stream.context.send(path, frames.Anchor(candidate.number, stream.epoch + 1, first))
+    if trouble is Trouble.DRAINING and stream.takeover.stop_at(stream.down.delivered) is not None:
+        return
+    offset = _offset_ahead(stream) if trouble is Trouble.DRAINING else _stands_at(stream, candidate)
+    number = stream.takeover.probe_at(offset)
+    if number is not None:
+        stream.context.send(path, frames.Probe(candidate.number, number, offset))
+
+
+def _stands_at(stream: ClientStream, candidate: ReplicaView) -> Offset:
+    """Where delivery will stop without the anchor: behind the blocks that its digests let the candidate supply."""
+    down, anchor = stream.down, stream.anchor
+    size = down.block_bytes
+    block = down.delivered // size
+    if anchor is None:
+        return down.delivered
+    known = anchor.announced.digests
+    offset = down.delivered
+    while True:
+        own = next((copy.filled for copy in down.parts.copies(block) if copy.source == anchor.number), 0)
+        if own < size and not (block in known and block in candidate.agreed):
+            return max(offset, block * size + own)
+        block += 1
+        offset = block * size
+
+
+def _offset_ahead(stream: ClientStream) -> Offset:
+    size = stream.down.block_bytes
+    return (stream.down.delivered // size + DRAIN_AHEAD_BLOCKS) * size
+
+
+def _try_change(stream: ClientStream, now: Instant) -> None:
+    candidate, running = stream.takeover.candidate, stream.down.running
+    if candidate is None or running is None:
+        return
+    answer = stream.takeover.answer(stream.down.delivered)
+    if answer is None:
+        return
+    if answer != running.pair:
+        stream.drop_view(candidate, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+        return
+    _change_anchor(stream, candidate, now)
+
+
+def _change_anchor(stream: ClientStream, candidate: ReplicaView, now: Instant) -> None:
+    """The epoch changes: everything not yet delivered is judged again under the new anchor (SPEC §6.4)."""
+    stream.anchor = candidate
+    stream.epoch += 1
+    stream.counters.takeovers += 1
+    stream.takeover.end()
+    stream.takeover.changed_at = now
+    stream.recovering_since = None
+    if stream.phase is Phase.RECOVERING:
+        stream.machine.on(Event.RECOVERED)
+    if candidate.final is not None and candidate.final_at is not None:
+        candidate.final_at = now
+    for view in stream.views.values():
+        view.agreement = type(view.agreement)(view.announced)
+    stream.down.book.end_at(candidate.final)
+    for wrong in stream.down.rejudge(candidate):
+        stream.counters.rejected_blocks += 1
+        judge(stream, wrong.block)
+    for view in stream.helpers():
+        compare(stream, view)
+
+
+def _recover(stream: ClientStream, now: Instant) -> None:
+    """Nobody may take over now: recruit by replay, look for the anchor, and give up in bounded time."""
+    if stream.recovering_since is None:
+        stream.recovering_since = now
+    if stream.phase in (Phase.LIVE, Phase.OPENING):
+        stream.machine.on(Event.LOST)
+    anchor = stream.anchor
+    if anchor is not None and anchor.is_usable:
+        stream.context.recover(anchor.instance)
+        if anchor.instance is None and not anchor.paths:
+            stream.fail(ErrorCode.SERVER_GONE, "the server was lost before it said who it is; dial again")
+            return
+    _give_up(stream, now)
+
+
+def _give_up(stream: ClientStream, now: Instant) -> None:
+    since = stream.recovering_since if stream.recovering_since is not None else now
+    if now >= since + stream.context.config.recovery_time_s:
+        stream.fail(ErrorCode.SERVER_GONE, "no server could carry the stream on in time; dial again")
+        return
+    anchor = stream.anchor
+    if anchor is None or anchor.is_usable or any(view.live_paths() for view in stream.helpers()):
+        return
+    agreed_reset = anchor.reset_at is not None and any(
+        view is not anchor and view.reset_at == anchor.reset_at for view in stream.views.values()
+    )
+    hopeless = not stream.is_recruitable or (not stream.context.may_find_more() and not _untried(stream))
+    if agreed_reset or (hopeless and not stream.helpers()):
+        code = stream.attempts.last_code if anchor.reset_at is not None else ErrorCode.SERVER_GONE
+        stream.fail(code, "the service's server is gone and no other can take the stream over; dial again")
+
+
+def _untried(stream: ClientStream) -> bool:
+    return any(
+        path.instance is not None and not path.is_draining and not is_tried(stream, path.instance)
+        for path in stream.context.admitted()
+    )
+
+
+def _give_up_pending(stream: ClientStream) -> None:
+    if stream.is_over or not stream.attempts.refusals or _untried(stream) or stream.context.may_find_more():
+        return
+    said = "; ".join(stream.attempts.refusals[-8:])
+    stream.fail(stream.attempts.last_code, f"every server refused the stream ({said})", refused=True)
+
+
+def _is_network_limited(stream: ClientStream) -> bool:
+    """Bytes wait at the anchor because of the network: produced, not here, and the reader is not the one to blame."""
+    anchor = stream.anchor
+    if anchor is None or stream.phase is not Phase.LIVE or stream.app.closed:
+        return False
+    if stream.app.readable_told and stream.down.peek(anchor, None) is not None:
+        return False
+    here = stream.down.delivered + stream.down.parts.held_bytes
+    return anchor.produced - here >= stream.context.config.recruit_backlog_bytes

@@ -1,0 +1,261 @@
+"""Client: credit, orders, copies and revokes of one stream (SPEC §5.6, §6.6; DESIGN §6)."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+from kwik.base.ranges import RangeSet
+from kwik.config import MIN_STREAM_EXTRA_BYTES
+from kwik.kdp.orders import Order
+from kwik.kdp.replica_view import ReplicaView, ViewState
+from kwik.kdp.scheduler import Lane
+from kwik.wire import frames
+
+if TYPE_CHECKING:
+    from kwik.kdp.path import ClientPath
+    from kwik.kdp.stream import ClientStream
+    from kwik.types import Instant
+
+UNMEASURED_RATE = 1.25e6
+"""Bytes per second credited to a path when no path at all has been measured (10 Mbit/s)."""
+STALLED_S = 1.0
+"""A reader that took nothing for this long gets no new credit (SPEC §6.6)."""
+MAX_ORDERS_USED = 240
+"""Orders this side keeps outstanding on a path; SPEC §7 allows 256."""
+MAX_RANGES = 16
+"""Ranges in one GRANT."""
+MAX_ORDER_BLOCKS = 64
+"""Blocks in one order, so that a revoke can be fine."""
+COPY_SHARE_SMALL = 0.06
+COPY_SHARE_LARGE = 0.02
+COPY_SMALL_BYTES = 1 << 20
+"""Copies may cost 6 % of the first MiB and 2 % of the rest (DESIGN §6)."""
+MIN_LATE_S = 0.020
+"""A block is late this long after its own prediction, at least."""
+TAIL_BLOCKS = 4
+"""The last blocks never go to an unproven path."""
+
+
+def guarantee_bytes(block_bytes: int) -> int:
+    """What every open stream is guaranteed (SPEC §6.6)."""
+    return block_bytes + min(MIN_STREAM_EXTRA_BYTES, block_bytes)
+
+
+def extend_credit(stream: ClientStream, now: Instant) -> None:
+    """Authorise more downstream as the reader takes it, within the session's budget."""
+    pool, down = stream.context.pool, stream.down
+    pool.shrink(stream.key, max(stream.credit - down.delivered, guarantee_bytes(down.block_bytes)))
+    taken_at = stream.app.last_taken_at
+    if stream.app.readable_told and taken_at is not None and now - taken_at > STALLED_S:
+        return
+    window = pool.grow(stream.key, stream.context.config.receive_window_bytes)
+    stream.credit = max(stream.credit, down.delivered + window)
+    limit = stream.credit // down.block_bytes
+    if down.book.final is not None:
+        limit = min(limit, -(-down.book.final // down.block_bytes))
+    down.book.extend(limit)
+
+
+def plan(stream: ClientStream, now: Instant) -> None:
+    """Give orders for whatever is unassigned and has a lane with room."""
+    lanes = _lanes(stream, now)
+    if not lanes:
+        return
+    book, size = stream.down.book, stream.down.block_bytes
+    if book.unassigned and any(lane.has_room(size) for lane in lanes):
+        stream.context.scheduler.plan(list(book.unassigned), lanes, size)
+        for lane in lanes:
+            for first in range(0, len(lane.assigned), MAX_ORDER_BLOCKS):
+                _issue(stream, lane, lane.assigned[first : first + MAX_ORDER_BLOCKS], now)
+            lane.assigned = []
+    if len(lanes) > 1:
+        _rebalance(stream, lanes)
+        _copy_late_head(stream, lanes, now)
+        _end_game(stream, lanes, now)
+
+
+def late_head_at(stream: ClientStream) -> Instant | None:
+    """When the block that the reader waits for becomes late; None if none is on order, or a copy is under way."""
+    down = stream.down
+    block = down.delivered // down.block_bytes
+    orders = [order for order in down.book.covering(block) if not order.is_suspended]
+    if not orders or any(order.is_copy for order in orders):
+        return None
+    order = orders[0]
+    view = stream.views[order.replica]
+    end = min((block + 1) * down.block_bytes, view.produced)
+    if view.produced <= down.delivered:
+        return None
+    path = view.paths.get(order.path)
+    rtt = path.rtt_s if path is not None else 0.0
+    return order.due_of(end) + max(MIN_LATE_S, rtt / 2)
+
+
+def revoke(stream: ClientStream, order: Order, from_block: int) -> None:
+    """Ask the server to drop what it has not sent of an order; the answer tells what that was."""
+    view = stream.views.get(order.replica)
+    path = None if view is None else view.paths.get(order.path)
+    if view is None or path is None or order.is_revoked:
+        return
+    order.is_revoked = True
+    stream.context.send(path, frames.Revoke(view.number, ((order.number, from_block),)))
+
+
+def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
+    pairs = [
+        (view, path)
+        for view in stream.usable_views()
+        if view is stream.anchor or (view.state is ViewState.LIVE and view.agreed)
+        for path in view.live_paths()
+        if stream.context.order_counts.get(path.id, 0) < MAX_ORDERS_USED
+    ]
+    rates = {path.id: path.rate.rate_bytes_s(now) for _, path in pairs}
+    known = [rate for rate in rates.values() if rate]
+    fallback = median(known) if known else UNMEASURED_RATE
+    sole = len(stream.usable_views()) == 1 and len(pairs) == 1
+    return [_lane(stream, view, path, rates[path.id] or fallback, sole=sole) for view, path in pairs]
+
+
+def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float, *, sole: bool) -> Lane:
+    size = stream.down.block_bytes
+    target = stream.context.config.receive_window_bytes if sole else path.target_bytes(rate, size)
+    return Lane(
+        replica=view.number,
+        path=path.id,
+        is_anchor=view is stream.anchor,
+        rate_bytes_s=rate,
+        rtt_s=path.rtt_s,
+        queued_bytes=path.outstanding_bytes,
+        target_bytes=max(target, size),
+        eligible=_eligible(stream, view, path),
+        is_proven=path.is_proven,
+    )
+
+
+def _eligible(stream: ClientStream, view: ReplicaView, path: ClientPath) -> RangeSet | None:
+    if view is stream.anchor:
+        return None
+    final = stream.down.book.final
+    if final is None or path.is_proven:
+        return view.agreed
+    blocks = view.agreed.copy()
+    last = -(-final // stream.down.block_bytes)
+    blocks.subtract(max(0, last - TAIL_BLOCKS), max(last, 1))
+    return blocks
+
+
+def _issue(
+    stream: ClientStream, lane: Lane, blocks: list[int], now: Instant, *, copy: bool = False
+) -> None:
+    view = stream.views[lane.replica]
+    path = view.paths[lane.path]
+    size = stream.down.block_bytes
+    ahead = path.outstanding_bytes
+    order = Order(
+        number=view.draw_order(),
+        replica=view.number,
+        path=path.id,
+        remaining=RangeSet(),
+        issued_at=now,
+        first_due=now + path.rtt_s + ahead / lane.rate_bytes_s,
+        rate=lane.rate_bytes_s,
+        is_copy=copy,
+    )
+    ranges = _as_ranges(blocks)
+    for first in range(0, len(ranges), MAX_RANGES):
+        part = ranges[first : first + MAX_RANGES]
+        if first:
+            order = Order(view.draw_order(), view.number, path.id, RangeSet(), now, order.first_due, order.rate, copy)
+        chosen = [block for start, count in part for block in range(start, start + count)]
+        stream.down.book.issue(order, chosen, view.final)
+        if not order.remaining:
+            continue
+        path.on_ordered(order.remaining.total, now)
+        # What waits at the head of the line overtakes what was ordered ahead of time.
+        urgent = copy or chosen[0] * size <= stream.down.delivered
+        stream.context.send(path, frames.Grant(view.number, order.number, urgent, tuple(part)))
+
+
+def _as_ranges(blocks: list[int]) -> list[tuple[int, int]]:
+    found = RangeSet()
+    for block in blocks:
+        found.add(block, block + 1)
+    return [(start, stop - start) for start, stop in found]
+
+
+def _rebalance(stream: ClientStream, lanes: list[Lane]) -> None:
+    """Take back what one lane cannot deliver soon when another one would be idle."""
+    book, size = stream.down.book, stream.down.block_bytes
+    idle = [lane for lane in lanes if lane.has_room(size)]
+    if not idle or any(lane.may(start) for start, _ in book.unassigned for lane in idle):
+        return
+    for lane in lanes:
+        excess = lane.queued_bytes - max(lane.target_bytes, 2 * size) - size
+        if excess > 0:
+            _take_back(stream, lane, excess, idle)
+
+
+def _take_back(stream: ClientStream, lane: Lane, excess: int, idle: list[Lane]) -> None:
+    size = stream.down.block_bytes
+    orders = [o for o in stream.down.book.orders() if o.path == lane.path and o.replica == lane.replica]
+    for order in sorted(orders, key=lambda order: -max(stop for _, stop in order.remaining)):
+        if excess <= 0 or order.is_revoked or order.is_copy:
+            return
+        last = max(stop for _, stop in order.remaining)
+        first = -(-max(last - excess, min(start for start, _ in order.remaining)) // size)
+        useful = any(lane_.eligible is None or lane_.eligible.overlaps(first, max(first, last // size)) for lane_ in idle)
+        if first * size >= last or not useful:
+            return
+        excess -= last - first * size
+        revoke(stream, order, first)
+
+
+def _copy_late_head(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
+    """Never wait at the head of the line: a late block is ordered again where it comes soonest."""
+    due = late_head_at(stream)
+    if due is None or now < due or stream.down.peek(stream.anchor, None) is not None:
+        return
+    block = stream.down.delivered // stream.down.block_bytes
+    _copy(stream, block, lanes, now)
+
+
+def _end_game(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
+    """Idle lanes duplicate the last blocks, latest first, where they would come sooner."""
+    book, size = stream.down.book, stream.down.block_bytes
+    if book.final is None or book.unassigned:
+        return
+    idle = [lane for lane in lanes if not lane.queued_bytes and lane.is_proven]
+    if not idle:
+        return
+    waiting = [
+        (order.due_of(stop), (stop - 1) // size)
+        for order in book.orders()
+        if not order.is_copy
+        for _, stop in order.remaining
+    ]
+    for due, block in sorted(waiting, reverse=True)[: len(idle)]:
+        better = [lane for lane in idle if lane.may(block) and now + lane.eta_s(size) < due]
+        if better and not book.is_settled(block) and not any(order.is_copy for order in book.covering(block)):
+            _copy(stream, block, better, now)
+
+
+def _copy(stream: ClientStream, block: int, lanes: list[Lane], now: Instant) -> None:
+    size = stream.down.block_bytes
+    sources = {(order.replica, order.path) for order in stream.down.book.covering(block)}
+    able = [lane for lane in lanes if lane.may(block) and (lane.replica, lane.path) not in sources]
+    if not able or not _spend(stream, size):
+        return
+    best = min(able, key=lambda lane: lane.eta_s(size))
+    best.queued_bytes += size
+    _issue(stream, best, [block], now, copy=True)
+
+
+def _spend(stream: ClientStream, size: int) -> bool:
+    produced = max((view.produced for view in stream.views.values()), default=0)
+    small = min(produced, COPY_SMALL_BYTES)
+    allowed = COPY_SHARE_SMALL * small + COPY_SHARE_LARGE * (produced - small)
+    if stream.counters.copied_bytes + size > allowed:
+        return False
+    stream.counters.copied_bytes += size
+    return True

@@ -1,0 +1,126 @@
+"""Client: what the data plane knows of a path: rate, what it owes, whether it is silent (SPEC §6.3)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from kwik.base.rate import DeliveryRate
+from kwik.kdp.facts import PathFacts
+from kwik.types import Instant, Instance, PathId
+from kwik.wire.codec import ClientFrame
+
+MIN_SILENCE_S = 0.030
+"""A path is silent max(this, smoothed RTT) after its first answer was due [reader's pause: 80 ms; PTO-like 130 ms]."""
+DEFAULT_RTT_S = 0.1
+"""Taken for a path whose RTT is not measured yet."""
+PIPE_FACTOR = 1.5
+"""Outstanding bytes as a multiple of rate x RTT [1.0: 93 % of the sum; 1.5: 99 %; 5: 96 % and twice the memory]."""
+SLACK_S = 0.020
+"""Added to the RTT: timers and queues of both ends."""
+START_BYTES = 65536
+"""Least outstanding while a path is starting up."""
+START_FACTOR = 3
+"""While starting up: this many times what came in the last round trip, so that slow start is never starved."""
+FLAT_ROUNDS = 2
+"""Start-up ends after this many round trips without growth."""
+GROWTH = 1.25
+"""Growth of a round that counts as growth (BBR's start-up exit, draft-ietf-ccwg-bbr §5.3.1.2)."""
+
+
+@dataclass(slots=True)
+class StartUp:
+    """Whether a path still grows; its rounds are one smoothed RTT long."""
+
+    is_over: bool = False
+    best_round_bytes: int = 0
+    last_round_bytes: int = 0
+    round_bytes: int = 0
+    round_end: Instant | None = None
+    flat_rounds: int = 0
+
+    def on_bytes(self, size: int, rtt_s: float, now: Instant) -> None:
+        """Data arrived on a busy path."""
+        if self.is_over:
+            return
+        if self.round_end is None:
+            self.round_end = now + rtt_s
+        self.round_bytes += size
+        if now < self.round_end:
+            return
+        grown = self.round_bytes > GROWTH * self.best_round_bytes
+        self.flat_rounds = 0 if grown else self.flat_rounds + 1
+        self.best_round_bytes = max(self.best_round_bytes, self.round_bytes)
+        self.last_round_bytes, self.round_bytes, self.round_end = self.round_bytes, 0, now + rtt_s
+        self.is_over = self.flat_rounds >= FLAT_ROUNDS
+
+
+@dataclass(slots=True, eq=False)
+class ClientPath:
+    """One path as the data plane sees it. `instance` is None until the hello was read."""
+
+    id: PathId
+    instance: Instance | None = None
+    upstream_before_hello: int = 0
+    outbox: deque[ClientFrame] = field(default_factory=deque)
+    rate: DeliveryRate = field(default_factory=DeliveryRate)
+    start_up: StartUp = field(default_factory=StartUp)
+    outstanding_bytes: int = 0
+    received_bytes: int = 0
+    last_data_at: Instant | None = None
+    is_silent: bool = False
+    is_draining: bool = False
+    in_use: bool = True
+    facts: PathFacts | None = None
+
+    @property
+    def rtt_s(self) -> float:
+        """Smoothed RTT, or a guess."""
+        facts = self.facts
+        return DEFAULT_RTT_S if facts is None or facts.smoothed_rtt_s is None else facts.smoothed_rtt_s
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether data ever came on it."""
+        return self.received_bytes > 0
+
+    def on_ordered(self, size: int, now: Instant) -> None:
+        """An order for this many bytes was issued on the path."""
+        self.rate.set_round(self.rtt_s)
+        self.rate.on_busy(now)
+        self.outstanding_bytes += size
+
+    def on_data(self, size: int, now: Instant) -> None:
+        """Bytes of an order arrived."""
+        self.received_bytes += size
+        self.last_data_at = now
+        self.rate.on_delivered(size, now)
+        self.start_up.on_bytes(size, self.rtt_s, now)
+        self.release(size, now)
+
+    def release(self, size: int, now: Instant) -> None:
+        """Bytes are no longer outstanding: they came, or were revoked."""
+        self.outstanding_bytes = max(0, self.outstanding_bytes - size)
+        if not self.outstanding_bytes:
+            self.rate.on_idle(now)
+
+    def target_bytes(self, rate_bytes_s: float, block_bytes: int) -> int:
+        """How much should be outstanding so that the pipe never runs dry (DESIGN §6, fill every pipe)."""
+        steady = int(PIPE_FACTOR * rate_bytes_s * (self.rtt_s + SLACK_S)) + block_bytes
+        if self.start_up.is_over:
+            return max(steady, 2 * block_bytes)
+        start = min(START_BYTES, 4 * block_bytes)
+        return max(start, START_FACTOR * max(self.start_up.last_round_bytes, self.start_up.round_bytes), 2 * block_bytes)
+
+    def silent_at(self, first_order_due: Instant | None) -> Instant | None:
+        """When the path becomes silent if no packet comes before; None if it owes nothing."""
+        facts = self.facts
+        due = first_order_due
+        if facts is not None and facts.oldest_unacked_at is not None:
+            answer = facts.oldest_unacked_at + self.rtt_s + 4 * facts.rtt_variance_s + facts.max_ack_delay_s
+            due = answer if due is None else min(due, answer)
+        if due is None:
+            return None
+        if facts is not None and facts.last_packet_at is not None:
+            due = max(due, facts.last_packet_at)
+        return due + max(MIN_SILENCE_S, self.rtt_s)

@@ -1,0 +1,86 @@
+"""Client: everything known of one replica of one stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from kwik.base.ranges import RangeSet
+from kwik.kdp.agreement import Agreement, Announced
+from kwik.kdp.path import ClientPath
+from kwik.types import Instance, Instant, Offset, OrderId, PathId
+
+
+class ViewState(Enum):
+    """What the client thinks of a replica."""
+
+    OPENING = auto()
+    """OPEN is not answered yet (or not even sent)."""
+    LIVE = auto()
+    DEAD = auto()
+    """Reset, lost with its instance, unknown there, refuted or given up."""
+    DIVERGENT = auto()
+    REFUSED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class ReplicaView:
+    """Control values are absolute and monotone: the largest wins, whichever path brought it (SPEC §5.3)."""
+
+    number: int
+    mode: int
+    instance: Instance | None
+    opened_on: PathId
+    first_credit: Offset
+    state: ViewState = ViewState.OPENING
+    open_sent: bool = False
+    address: str = ""
+    paths: dict[PathId, ClientPath] = field(default_factory=dict)
+    attaching: set[PathId] = field(default_factory=set)
+    dropped_paths: set[PathId] = field(default_factory=set)
+    """Paths whose orders died while data may still be on its way: such data is ignored."""
+    produced: Offset = 0
+    final: Offset | None = None
+    final_at: Instant | None = None
+    reset_at: Offset | None = None
+    announced: Announced = field(default_factory=Announced)
+    agreement: Agreement = field(init=False)
+    received: Offset = 0
+    taken: Offset = 0
+    upstream_credit: Offset = 65536
+    sent: Offset = 0
+    fin_sent: bool = False
+    floor_told: Offset = 0
+    credit_told: Offset = 0
+    next_order: int = 1
+    announces_blocks: bool = False
+    delivered_bytes: int = 0
+    first_data_at: Instant | None = None
+    last_data_at: Instant | None = None
+
+    def __post_init__(self) -> None:
+        self.agreement = Agreement(self.announced)
+
+    @property
+    def is_usable(self) -> bool:
+        """Its server may still answer for it."""
+        return self.state in (ViewState.OPENING, ViewState.LIVE)
+
+    @property
+    def agreed(self) -> RangeSet:
+        """Blocks on which it agrees with the anchor."""
+        return self.agreement.agreed
+
+    def draw_order(self) -> OrderId:
+        """The next order's number."""
+        self.next_order += 1
+        return OrderId(self.next_order - 1)
+
+    def live_paths(self) -> list[ClientPath]:
+        """Attached paths that are not silent, best first."""
+        return sorted((path for path in self.paths.values() if not path.is_silent), key=lambda path: (path.rtt_s, path.id))
+
+    def control_path(self) -> ClientPath | None:
+        """Where control frames and upstream go: the best path that speaks, else any."""
+        live = self.live_paths()
+        return live[0] if live else next(iter(self.paths.values()), None)

@@ -1,0 +1,43 @@
+"""Earliest completion first: the next needed block goes where it will be complete soonest, queueing included.
+
+When the soonest lane is full the block is left for it, and its queue is charged in thought, so that slower lanes get
+blocks further ahead that arrive just in time (the idea of ECF, Lim et al., CoNEXT 2017, with blocks for packets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kwik.kdp.scheduler import Lane
+from kwik.types import Range
+
+
+class Earliest:
+    """The default scheduler."""
+
+    def plan(self, blocks: Iterable[Range], lanes: list[Lane], block_bytes: int) -> None:
+        """Fill the lanes (see Scheduler.plan)."""
+        charged = dict.fromkeys(range(len(lanes)), 0)
+        for start, stop in blocks:
+            for block in range(start, stop):
+                if not any(lane.has_room(block_bytes) for lane in lanes):
+                    return
+                self._place(block, lanes, charged, block_bytes)
+
+    def _place(self, block: int, lanes: list[Lane], charged: dict[int, int], block_bytes: int) -> None:
+        best: int | None = None
+        best_eta = 0.0
+        for index, lane in enumerate(lanes):
+            if not lane.may(block):
+                continue
+            eta = lane.eta_s(block_bytes) + charged[index] / lane.rate_bytes_s
+            if best is None or eta < best_eta:
+                best, best_eta = index, eta
+        if best is None:
+            return
+        lane = lanes[best]
+        if lane.has_room(block_bytes) and not charged[best]:
+            lane.assigned.append(block)
+            lane.queued_bytes += block_bytes
+        else:
+            charged[best] += block_bytes

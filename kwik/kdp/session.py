@@ -1,0 +1,457 @@
+"""Client: streams x paths of one session; no policy. What goes out on a path is made when it has room (SPEC §3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kwik.config import Config
+from kwik.errors import ErrorCode, KwikError, LocalProtocolError
+from kwik.kdp import answers, failover, granting, sending
+from kwik.kdp.actions import Flushed, StreamSent, WakePath
+from kwik.kdp.facts import PathFacts
+from kwik.kdp.flow import MemoryPool
+from kwik.kdp.path import ClientPath
+from kwik.kdp.replica_view import ViewState
+from kwik.kdp.scheduler import by_name
+from kwik.kdp.stream import ClientStream, Phase
+from kwik.types import Instance, Instant, PathId
+from kwik.wire import frames
+from kwik.wire.codec import ClientFrame, DataPiece, ServerFrame, encode
+
+BLAME_WAIT_S = 1.0
+"""If every path is silent blame waits, but at most this long (SPEC §6.3)."""
+LAG_S = 0.010
+"""A timer that fires this late tells of our own event loop, not of the servers."""
+DATA_PIPES = 2
+RETRY_S = 0.2
+"""A stream without a server looks around again this often."""
+
+
+@dataclass(slots=True)
+class Hints:
+    """What the control plane knows and the data plane asks."""
+
+    replicated: dict[Instance, bool]
+    upstream_credit: dict[PathId, int]
+    may_find_more: bool = True
+    early_path: PathId | None = None
+    """The one path that may carry OPEN before its hello was read (SPEC §4.1)."""
+
+
+@dataclass(slots=True)
+class Flush:
+    """A flush under way: so many replicas must have taken everything up to `end`."""
+
+    stream: int
+    end: int
+    replicas: int
+    token: int
+
+
+class DataSession:
+    """The data plane of one session. Inputs mark streams as touched; settle() lets them act, once per turn."""
+
+    def __init__(self, service: str, config: Config, actions: list[object]) -> None:
+        self.service = service
+        self.config = config
+        self.actions = actions
+        self.pool = MemoryPool(config.memory_bytes)
+        self.scheduler = by_name(config.scheduler)
+        self.order_counts: dict[PathId, int] = {}
+        self.hints = Hints({}, {})
+        self.streams: dict[int, ClientStream] = {}
+        self.paths: dict[PathId, ClientPath] = {}
+        self.to_recover: list[Instance] = []
+        self._admitted: dict[PathId, ClientPath] = {}
+        self._by_replica: dict[int, ClientStream] = {}
+        self._next_key = 1
+        self._next_replica = 1
+        self._touched: dict[int, None] = {}
+        self._flushes: list[Flush] = []
+        self._all_silent_since: Instant | None = None
+        self._lag_until: Instant | None = None
+
+    # -- what streams ask (StreamContext) --------------------------------------------------------------------------
+
+    def send(self, path: ClientPath, frame: ClientFrame) -> None:
+        """Queue a control frame; it is encoded when the path has room."""
+        path.outbox.append(frame)
+        self.actions.append(WakePath(path.id))
+
+    def draw_replica(self, stream: ClientStream) -> int:
+        """A replica number that was never used."""
+        number, self._next_replica = self._next_replica, self._next_replica + 1
+        self._by_replica[number] = stream
+        return number
+
+    def forget_replica(self, number: int) -> None:
+        """Late frames for it are ignored from now on."""
+        self._by_replica.pop(number, None)
+
+    def admitted(self) -> list[ClientPath]:
+        """Admitted paths, in the order of their numbers."""
+        return list(self._admitted.values())
+
+    def is_replicated(self, instance: Instance | None) -> bool | None:
+        """What that server's hello said."""
+        return None if instance is None else self.hints.replicated.get(instance)
+
+    def recover(self, instance: Instance | None) -> None:
+        """A stream is stuck on this instance."""
+        if instance is not None and instance not in self.to_recover:
+            self.to_recover.append(instance)
+
+    def may_find_more(self) -> bool:
+        """Whether further servers may still turn up."""
+        return self.hints.may_find_more
+
+    def upstream_credit(self, path: ClientPath) -> int | None:
+        """The first upstream credit that the path's hello named."""
+        return self.hints.upstream_credit.get(path.id)
+
+    # -- paths -----------------------------------------------------------------------------------------------------
+
+    def on_path_writable(self, path: PathId) -> None:
+        """Handshake and name check are done; the hello may not be read yet."""
+        self.paths[path] = ClientPath(path)
+
+    def on_path_admitted(
+        self, path: PathId, instance: Instance, replicated: bool, upstream_credit: int, now: Instant
+    ) -> None:
+        """The path belongs to the session (SPEC §4.2)."""
+        state = self.paths.get(path)
+        if state is None:
+            return
+        state.instance = instance
+        self._admitted[path] = state
+        self._admitted = dict(sorted(self._admitted.items()))
+        self.hints.replicated[instance] = replicated
+        self.hints.upstream_credit[path] = upstream_credit
+        self._name_early_views(state, instance, replicated)
+        silent = [p.id for p in self._admitted.values() if p.instance == instance and p.is_silent and p is not state]
+        for stream in self.streams.values():
+            failover.reattach(stream, state, [*silent, *self._lost_paths(stream, instance)], now)
+        self.touch_all()
+
+    def _name_early_views(self, path: ClientPath, instance: Instance, replicated: bool) -> None:
+        """OPEN went out before the hello was read: now it is known to whom."""
+        for stream in self.streams.values():
+            for view in stream.views.values():
+                if view.opened_on == path.id and view.instance is None:
+                    view.instance, view.address = instance, instance.id
+                    stream.attempts.instances.add(instance)
+                    if not replicated:
+                        stream.down.stop_hashing()
+
+    def _lost_paths(self, stream: ClientStream, instance: Instance) -> list[int]:
+        return sorted({old for v in stream.views.values() if v.instance == instance for old in v.dropped_paths})
+
+    def on_path_gone(self, path: PathId, now: Instant) -> None:
+        """A path ended; its server instance may live on."""
+        state = self.paths.pop(path, None)
+        self._admitted.pop(path, None)
+        self.hints.upstream_credit.pop(path, None)
+        if state is None:
+            return
+        for stream in list(self.streams.values()):
+            for view in stream.usable_views():
+                view.attaching.discard(path)
+                if path in view.paths:
+                    failover.unbind(stream, view, state, now)
+                    self._after_loss(stream, view.number)
+        self.order_counts.pop(path, None)
+        self.touch_all()
+
+    def _after_loss(self, stream: ClientStream, number: int) -> None:
+        view = stream.views[number]
+        if view.open_sent or view.state is not ViewState.OPENING:
+            return
+        # OPEN never left: this server has not seen the stream, another one may be asked (SPEC §5.2).
+        view.state = ViewState.REFUSED
+        if view.instance is not None:
+            stream.attempts.instances.discard(view.instance)
+        del stream.views[number]
+        self.forget_replica(number)
+        if stream.anchor is view:
+            answers.unanchor(stream)
+
+    def on_instance_dead(self, instance: Instance) -> None:
+        """A server instance is gone: its replicas are too."""
+        for stream in list(self.streams.values()):
+            for view in stream.usable_views():
+                if view.instance == instance:
+                    view.open_sent = False
+                    stream.drop_view(view, ViewState.DEAD, ErrorCode.SERVER_GONE)
+        self.touch_all()
+
+    def on_draining(self, instance: Instance) -> None:
+        """A server takes no new streams and is about to leave."""
+        for path in self._admitted.values():
+            path.is_draining |= path.instance == instance
+        self.touch_all()
+
+    def set_facts(self, path: PathId, facts: PathFacts | None) -> None:
+        """Fresh facts of a path."""
+        if path in self.paths:
+            self.paths[path].facts = facts
+
+    # -- frames ----------------------------------------------------------------------------------------------------
+
+    def on_frame(self, path: PathId, frame: ServerFrame, now: Instant) -> None:
+        """A KDP frame of a server's control pipe. Raises LocalProtocolError."""
+        self._route(path, getattr(frame, "replica", -1), frame, now)
+
+    def on_data(self, path: PathId, piece: DataPiece, now: Instant) -> None:
+        """A piece of downstream. Raises LocalProtocolError."""
+        self._route(path, piece.replica, piece, now)
+
+    def _route(self, path: PathId, number: int, what: ServerFrame | DataPiece, now: Instant) -> None:
+        stream, state = self._by_replica.get(number), self.paths.get(path)
+        if stream is None or state is None:
+            if number >= self._next_replica:
+                raise LocalProtocolError(f"replica {number} was never opened")
+            return
+        view = stream.views.get(number)
+        if view is None or not view.is_usable:
+            return
+        if path not in view.paths and path not in view.attaching:
+            if path in view.dropped_paths:
+                return
+            raise LocalProtocolError(f"replica {number} is not bound to this path")
+        if isinstance(what, DataPiece):
+            answers.on_data(stream, view, state, what, now)
+        else:
+            answers.on_frame(stream, view, state, what, now)
+        self.touch(stream)
+
+    # -- streams ---------------------------------------------------------------------------------------------------
+
+    def dial(self, now: Instant, replicas: int) -> int:
+        """A new stream. Raises KwikError if no memory is left for it."""
+        key, self._next_key = self._next_key, self._next_key + 1
+        if not self.pool.admit(key, granting.guarantee_bytes(self.config.block_bytes)):
+            raise KwikError("no memory is left for another stream: close one, or raise Config.memory_bytes")
+        stream = ClientStream(key, self, replicas=replicas, now=now)
+        self.streams[key] = stream
+        granting.extend_credit(stream, now)
+        self.touch(stream)
+        return key
+
+    def touch(self, stream: ClientStream) -> None:
+        """Let the stream act at the next settle."""
+        self._touched[stream.key] = None
+
+    def touch_all(self) -> None:
+        """Something changed that may matter to every stream."""
+        self._touched.update(dict.fromkeys(self.streams))
+
+    def flush(self, key: int, replicas: int, token: int) -> None:
+        """Flushed(token) when so many replicas have taken everything written (0: every usable one)."""
+        stream = self.streams.get(key)
+        if stream is not None:
+            self._flushes.append(Flush(key, stream.log.end, replicas, token))
+            self.touch(stream)
+
+    def settle(self, now: Instant) -> None:
+        """Every touched stream acts: places, credits, plans, fails over, tells its application."""
+        self._judge_silence(now)
+        for _ in range(4):
+            if not self._touched:
+                break
+            touched, self._touched = self._touched, {}
+            for key in touched:
+                stream = self.streams.get(key)
+                if stream is not None:
+                    self._act(stream, now)
+        self._check_flushes()
+
+    def _act(self, stream: ClientStream, now: Instant) -> None:
+        if stream.phase is Phase.PENDING:
+            self._place(stream, now)
+        failover.step(stream, now)
+        if not stream.is_over:
+            granting.extend_credit(stream, now)
+            failover.recruit(stream, now)
+            granting.plan(stream, now)
+            sending.acknowledge(stream)
+            sending.drop_laggards(stream)
+            stream.down.prune(list(stream.views.values()))
+            stream.finish_if_settled()
+            stream.tell_readable(now)
+            stream.tell_writable()
+            self._wake_upstream(stream)
+        if stream.is_over:
+            self.streams.pop(stream.key, None)
+
+    def _place(self, stream: ClientStream, now: Instant) -> None:
+        """OPEN goes to exactly one server: the best admitted one, or the first that ever became writable."""
+        able = [
+            path
+            for path in self._admitted.values()
+            if path.instance is not None
+            and not path.is_silent
+            and not path.is_draining
+            and not failover.is_tried(stream, path.instance)
+        ]
+        if not able and self.hints.early_path in self.paths:
+            able = [self.paths[self.hints.early_path]]
+        if able:
+            best = min(able, key=lambda path: (path.rtt_s * (1 + path.outstanding_bytes / 65536), path.id))
+            failover.open_on(stream, best, frames.MODE_FIRST, now)
+
+    def _wake_upstream(self, stream: ClientStream) -> None:
+        for view in stream.usable_views():
+            path = view.control_path()
+            if path is not None and sending.has_upstream(stream, view, path):
+                self.actions.append(WakePath(path.id))
+
+    def _check_flushes(self) -> None:
+        for flush in list(self._flushes):
+            stream = self.streams.get(flush.stream)
+            if stream is None:
+                self._flushes.remove(flush)
+                continue
+            usable = stream.usable_views()
+            done = sum(view.taken >= flush.end for view in usable)
+            if done >= (flush.replicas or max(1, len(usable))):
+                self._flushes.remove(flush)
+                self.actions.append(Flushed(flush.token))
+
+    # -- silence ---------------------------------------------------------------------------------------------------
+
+    def on_lag(self, late_s: float, now: Instant) -> None:
+        """Our own loop was late by this much: no path is blamed until as much time has passed again."""
+        if late_s > LAG_S:
+            self._lag_until = now + min(late_s, BLAME_WAIT_S)
+
+    def _silent_at(self, path: ClientPath) -> Instant | None:
+        dues = [
+            order.first_due
+            for stream in self.streams.values()
+            for order in stream.down.book.on_path(path.id)
+            if self._is_owed(stream, order.replica, order.remaining)
+        ]
+        return path.silent_at(min(dues, default=None))
+
+    def _is_owed(self, stream: ClientStream, replica: int, remaining: object) -> bool:
+        view = stream.views.get(replica)
+        start = next(iter(remaining), (0, 0))[0]  # type: ignore[call-overload]
+        return view is not None and view.produced > start
+
+    def _judge_silence(self, now: Instant) -> None:
+        """Blame paths that owe something and say nothing; forgive those that speak again."""
+        if self._lag_until is not None and now < self._lag_until:
+            return
+        overdue = {}
+        for path in self._admitted.values():
+            due = self._silent_at(path)
+            overdue[path.id] = due is not None and now >= due
+        if overdue and all(overdue.values()) and len(overdue) > 1:
+            self._all_silent_since = now if self._all_silent_since is None else self._all_silent_since
+            if now < self._all_silent_since + BLAME_WAIT_S:
+                return
+        else:
+            self._all_silent_since = None
+        for path in self._admitted.values():
+            if overdue[path.id] != path.is_silent:
+                self._set_silent(path, silent=overdue[path.id])
+
+    def _set_silent(self, path: ClientPath, *, silent: bool) -> None:
+        path.is_silent = silent
+        for stream in self.streams.values():
+            if silent:
+                stream.counters.regrants += len(stream.down.book.suspend(path.id))
+            else:
+                stream.down.book.resume(path.id)
+        self.touch_all()
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def on_timeout(self, now: Instant) -> None:
+        """Some deadline has passed."""
+        self.touch_all()
+
+    def deadline(self, now: Instant) -> Instant | None:
+        """When on_timeout is due next."""
+        due: list[Instant] = []
+        for path in self._admitted.values():
+            at = None if path.is_silent else self._silent_at(path)
+            if at is not None:
+                due.append(at)
+        if self._all_silent_since is not None:
+            due.append(self._all_silent_since + BLAME_WAIT_S)
+        if self._lag_until is not None and self._lag_until > now:
+            due.append(self._lag_until)
+        for stream in self.streams.values():
+            due += self._stream_dues(stream, now)
+        later = [at for at in due if at > now]
+        return min(later, default=None)
+
+    def _stream_dues(self, stream: ClientStream, now: Instant) -> list[Instant]:
+        dues = [granting.late_head_at(stream), stream.end_due(now)]
+        if stream.recovering_since is not None:
+            dues.append(stream.recovering_since + self.config.recovery_time_s)
+        if stream.phase in (Phase.PENDING, Phase.RECOVERING):
+            dues.append(now + RETRY_S)
+        return [at for at in dues if at is not None]
+
+    # -- room ------------------------------------------------------------------------------------------------------
+
+    def wants_room(self, path: PathId) -> bool:
+        """Whether room would give something."""
+        state = self.paths.get(path)
+        if state is None:
+            return False
+        if state.outbox:
+            return True
+        return any(
+            path in view.paths and sending.has_upstream(stream, view, state)
+            for stream in self.streams.values()
+            for view in stream.views.values()
+        )
+
+    def room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
+        """What goes out on this path now: control first, then upstream, the anchors' before the helpers'."""
+        state = self.paths.get(path)
+        if state is None:
+            return []
+        control: list[bytes] = []
+        used = 0
+        while state.outbox and used < size:
+            frame = state.outbox.popleft()
+            control.append(encode(frame))
+            used += len(control[-1])
+            if isinstance(frame, frames.Open):
+                self._on_open_sent(frame.replica)
+        output: list[tuple[int, bytes]] = []
+        for pipe, data in self._upstream(state, size - used):
+            if pipe == 0:
+                control.append(data)
+            else:
+                output.append((pipe, data))
+        return [(0, b"".join(control)), *output] if control else output
+
+    def _upstream(self, path: ClientPath, size: int) -> list[tuple[int, bytes]]:
+        pieces: list[tuple[int, bytes]] = []
+        pairs = [(s, v) for s in self.streams.values() for v in s.usable_views() if path.id in v.paths]
+        pairs.sort(key=lambda pair: pair[0].anchor is not pair[1])
+        for stream, view in pairs:
+            while size > sending.UPSTREAM_HEAD_BYTES:
+                frame = sending.upstream_frame(stream, view, path, size)
+                if frame is None:
+                    break
+                # Until OPENED the upstream follows OPEN on the control pipe, so that it needs no order between pipes.
+                pipe = 0 if view.state is ViewState.OPENING else 1 + view.number % DATA_PIPES
+                pieces.append((pipe, encode(frame)))
+                size -= len(pieces[-1][1])
+                self.touch(stream)
+        return pieces
+
+    def _on_open_sent(self, number: int) -> None:
+        stream = self._by_replica.get(number)
+        view = None if stream is None else stream.views.get(number)
+        if stream is None or view is None:
+            return
+        view.open_sent = True
+        if view is stream.anchor:
+            self.actions.append(StreamSent(stream.key))

@@ -1,0 +1,105 @@
+"""Client: the change of anchor (SPEC §6.4). Decides on a candidate, probes it, and says when it has matched.
+
+Pure bookkeeping of one stream's candidacy; the stream performs the change. The epoch changes only when the answer for
+exactly the offset at which delivery stands has matched the client's own pair.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from kwik.kdp.digest import Pair
+from kwik.kdp.replica_view import ReplicaView, ViewState
+from kwik.types import Instant, Offset
+
+MAX_OPEN_PROBES = 8
+"""Unanswered and unmatched probes of one candidacy; SPEC §7 allows 16."""
+HOLD_S = 1.0
+"""No change back for this long unless the new anchor is silent too (SPEC §6.4)."""
+
+
+class Trouble(Enum):
+    """Why another anchor is sought."""
+
+    NONE = "none"
+    SILENT = "silent"
+    DEAD = "dead"
+    DRAINING = "draining"
+
+
+class Takeover:
+    """At most one candidate at a time."""
+
+    def __init__(self) -> None:
+        self.candidate: ReplicaView | None = None
+        self.trouble = Trouble.NONE
+        self.changed_at: Instant | None = None
+        self._probes: dict[int, Offset] = {}
+        self._answers: dict[Offset, Pair] = {}
+        self._next_probe = 1
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a candidate is being probed."""
+        return self.candidate is not None
+
+    def begin(self, candidate: ReplicaView, trouble: Trouble) -> None:
+        """A new candidacy."""
+        self.candidate, self.trouble = candidate, trouble
+        self._probes.clear()
+        self._answers.clear()
+
+    def end(self) -> None:
+        """The candidacy is over, whatever its outcome."""
+        self.candidate, self.trouble = None, Trouble.NONE
+        self._probes.clear()
+        self._answers.clear()
+
+    def probe_at(self, offset: Offset) -> int | None:
+        """Number of a probe to send for this offset; None if it was asked already or too many are open."""
+        if offset in self._answers or offset in self._probes.values():
+            return None
+        if len(self._probes) >= MAX_OPEN_PROBES:
+            return None
+        number, self._next_probe = self._next_probe, self._next_probe + 1
+        self._probes[number] = offset
+        return number
+
+    def resend(self) -> None:
+        """The path that carried the probes is gone: they must be asked again."""
+        self._probes.clear()
+
+    def on_answer(self, view: ReplicaView, probe: int, offset: Offset, pair: Pair | None) -> bool:
+        """An answer came; False if it says that the candidate's output ends before the offset."""
+        if view is not self.candidate or self._probes.get(probe) != offset:
+            return True
+        del self._probes[probe]
+        if pair is None:
+            return False
+        self._answers[offset] = pair
+        return True
+
+    def answer(self, offset: Offset) -> Pair | None:
+        """The candidate's pair at this offset, if it is known."""
+        return self._answers.get(offset)
+
+    def stop_at(self, delivered: Offset) -> Offset | None:
+        """While a living anchor is being replaced delivery must stand at the probed offset for a moment."""
+        if self.trouble is not Trouble.DRAINING:
+            return None
+        ahead = [offset for offset in [*self._probes.values(), *self._answers] if offset >= delivered]
+        return min(ahead, default=None)
+
+
+def best_candidate(views: list[ReplicaView], anchor: ReplicaView | None, upstream_end: Offset) -> ReplicaView | None:
+    """Who may take over: alive, heard, agreeing so far; one that sent FIN only with all of the upstream (SPEC §6.4)."""
+    able = [view for view in views if view is not anchor and _may_take_over(view, upstream_end)]
+    return max(able, key=lambda view: (view.agreement.has_agreed, view.produced, -view.number), default=None)
+
+
+def _may_take_over(view: ReplicaView, upstream_end: Offset) -> bool:
+    if view.state is not ViewState.LIVE or not view.live_paths() or view.reset_at is not None:
+        return False
+    if any(path.is_draining for path in view.paths.values()):
+        return False
+    return view.final is None or view.taken >= upstream_end

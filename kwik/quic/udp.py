@@ -1,0 +1,180 @@
+"""A UDP socket on an event loop, without asyncio's datagram transport (which costs a loop turn per datagram).
+
+Each time the socket is readable a bounded batch is taken and handed over at once; what the kernel's send buffer does
+not take waits in a short queue, beyond which datagrams are dropped, as any router would.
+"""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from kwik.quic.adapter import Address, Datagram
+
+BATCH = 64
+"""Datagrams taken per wake-up; then the loop may do other work."""
+BUFFER_BYTES = 4 * 1024 * 1024
+QUEUE_DATAGRAMS = 1024
+LARGEST_UDP_BYTES = 65_535
+
+# Numbers from <linux/in.h> and <linux/in6.h>; Python names only some of them.
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DO = 10, 23, 2
+
+
+class DatagramPort(Protocol):
+    """Where datagrams come from and go to: a socket, or a simulated network."""
+
+    local_address: Address
+
+    def start(self, on_batch: Callable[[list[Datagram]], None], on_error: Callable[[OSError], None]) -> None:
+        """From now on hand over what arrives, and what the network complains about."""
+
+    def send(self, datagrams: list[Datagram]) -> None:
+        """Send them in order, now or soon, or lose them. Never blocks, never raises."""
+
+    def close(self) -> None:
+        """Stop and free everything; idempotent."""
+
+
+class UdpPort:
+    """A real UDP socket. IPv4 or IPv6, connected (client) or not (server)."""
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, remote: Address | None) -> None:
+        self.local_address: Address = sock.getsockname()
+        self.dropped = 0
+        """Datagrams that the kernel refused or that found the queue full."""
+        self._socket = sock
+        self._loop = loop
+        self._remote = remote
+        self._buffer = memoryview(bytearray(LARGEST_UDP_BYTES))
+        self._waiting: deque[Datagram] = deque()
+        self._on_batch: Callable[[list[Datagram]], None] | None = None
+        self._on_error: Callable[[OSError], None] | None = None
+
+    @classmethod
+    def bind(cls, family: int, address: Address, loop: asyncio.AbstractEventLoop) -> "UdpPort":
+        """A socket that hears everybody. Raises OSError when the address cannot be had."""
+        return cls._open(family, loop, address, None)
+
+    @classmethod
+    def connect(cls, family: int, remote: Address, local: Address | None, loop: asyncio.AbstractEventLoop) -> "UdpPort":
+        """A socket of its own towards one address. Raises OSError when there is no way there."""
+        return cls._open(family, loop, local, remote)
+
+    @classmethod
+    def _open(
+        cls, family: int, loop: asyncio.AbstractEventLoop, local: Address | None, remote: Address | None
+    ) -> "UdpPort":
+        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.setblocking(False)
+            _set_options(sock, family)
+            if local is not None:
+                sock.bind(local)
+            if remote is not None:
+                sock.connect(remote)
+            return cls(sock, loop, remote)
+        except BaseException:
+            sock.close()
+            raise
+
+    def start(self, on_batch: Callable[[list[Datagram]], None], on_error: Callable[[OSError], None]) -> None:
+        """See DatagramPort."""
+        self._on_batch, self._on_error = on_batch, on_error
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def send(self, datagrams: list[Datagram]) -> None:
+        """See DatagramPort."""
+        if self._socket.fileno() < 0:
+            return
+        if self._waiting:
+            self._enqueue(datagrams)
+            return
+        for index, datagram in enumerate(datagrams):
+            if not self._send_one(datagram):
+                self._enqueue(datagrams[index:])
+                self._loop.add_writer(self._socket.fileno(), self._writable)
+                return
+
+    def close(self) -> None:
+        """See DatagramPort."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._waiting.clear()
+
+    def _send_one(self, datagram: Datagram) -> bool:
+        """False when the kernel's buffer is full; any other trouble costs this datagram only."""
+        try:
+            if self._remote is None:
+                self._socket.sendto(datagram[0], datagram[1])
+            else:
+                self._socket.send(datagram[0])
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            # An earlier ICMP message, a missing route, EMSGSIZE: loss, for all that QUIC cares.
+            self.dropped += 1
+            self._complain(error)
+        return True
+
+    def _enqueue(self, datagrams: list[Datagram]) -> None:
+        free = QUEUE_DATAGRAMS - len(self._waiting)
+        self._waiting.extend(datagrams[:free])
+        self.dropped += max(0, len(datagrams) - free)
+
+    def _writable(self) -> None:
+        while self._waiting:
+            if not self._send_one(self._waiting[0]):
+                return
+            if not self._waiting:
+                return  # closed in answer to an error
+            self._waiting.popleft()
+        self._loop.remove_writer(self._socket.fileno())
+
+    def _readable(self) -> None:
+        batch: list[Datagram] = []
+        buffer, remote, sock = self._buffer, self._remote, self._socket
+        failure: OSError | None = None
+        try:
+            for _ in range(BATCH):
+                if remote is None:
+                    size, address = sock.recvfrom_into(buffer)
+                    batch.append((bytes(buffer[:size]), address))
+                else:
+                    size = sock.recv_into(buffer)
+                    batch.append((bytes(buffer[:size]), remote))
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            failure = error
+        if batch and self._on_batch is not None:
+            self._on_batch(batch)
+        if failure is not None:
+            self._complain(failure)
+
+    def _complain(self, error: OSError) -> None:
+        if self._on_error is not None:
+            self._on_error(error)
+
+
+def _set_options(sock: socket.socket, family: int) -> None:
+    """Large buffers and no fragmentation, as far as the system lets us."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+    if family == socket.AF_INET6:
+        # An address "::" serves IPv4 as well; datagrams then come from mapped addresses.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    if sys.platform == "linux":
+        # QUIC must not be fragmented (RFC 9000 §14): a datagram that is too large fails here instead.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
+        if family == socket.AF_INET6:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)

@@ -1,0 +1,79 @@
+"""The guarantees that need a second run: 4 against each server alone, 6 against a plain connection."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kwik.sim.factories import PlainCores
+from kwik.sim.scenario import Scenario
+from kwik.sim.world import Outcome, World
+
+OVER_BEST: Final = 1.02
+ROUND_TRIPS: Final = 4
+LEAST_WINDOWS: Final = 20
+FRAMING_BYTES: Final = 700
+"""Hellos, OPEN, announcements: what Kwik says besides the stream, and its packets."""
+FRAMING_SHARE: Final = 0.02
+"""What headers and digests add to each block of usual size."""
+
+
+def is_race(scenario: Scenario) -> bool:
+    """Whether guarantee 4 says anything about this scenario."""
+    plan = scenario.streams[0]
+    return (
+        scenario.replicated
+        and len(scenario.streams) == 1
+        and len(scenario.servers) > 1
+        and not scenario.faults
+        and all(server.is_honest and not server.refuses for server in scenario.servers)
+        and plan.reading.rate_bytes_s is None
+        and not plan.reading.pauses
+        and plan.finish not in ("abort", "close")
+        and plan.total_bytes >= LEAST_WINDOWS * scenario.window_bytes
+    )
+
+
+def check_race(outcome: Outcome) -> list[str]:
+    """4: T <= 1.02 x best alone + 4 x largest RTT + what the application needs to say it all again."""
+    scenario = outcome.world.scenario
+    alone = []
+    for number in range(len(scenario.servers)):
+        other = World(scenario.alone(number)).run()
+        if not other.ended or other.world.client.streams[0].seen != "end":
+            return [f"3: server {number} alone does not finish"]
+        alone.append(other.took_s)
+    best_s = min(alone)
+    rtt_s = max(server.rtt_s for server in scenario.servers)
+    rates = [server.pace.rate_bytes_s for server in scenario.servers if server.pace.rate_bytes_s]
+    again_s = scenario.total_bytes / min(rates) if rates else 0.0
+    bound_s = OVER_BEST * best_s + ROUND_TRIPS * rtt_s + again_s
+    if outcome.took_s <= bound_s:
+        return []
+    times = ", ".join(f"{time_s:.3f}" for time_s in alone)
+    return [f"4: took {outcome.took_s:.3f} s; {bound_s:.3f} s are allowed; alone: {times}; largest RTT {rtt_s:.3f}"]
+
+
+def is_single(scenario: Scenario) -> bool:
+    """Whether guarantee 6 can be measured: one server, one stream, nothing else that costs time."""
+    return scenario.name == "single"
+
+
+def check_single(outcome: Outcome) -> list[str]:
+    """6: first byte and end come when a plain connection that carries the framing as well would bring them."""
+    scenario = outcome.world.scenario
+    plain = World(scenario, PlainCores(speaks_first=bool(scenario.greeting_bytes))).run()
+    down = scenario.servers[0].down
+    ours, theirs = outcome.world.client.streams[0], plain.world.client.streams[0]
+    if ours.first_byte_at is None or theirs.first_byte_at is None:
+        return []
+    framing_s = 2 * FRAMING_BYTES / down.rate_bytes_s + 0.0005
+    found = []
+    late_s = ours.first_byte_at - theirs.first_byte_at
+    if late_s > framing_s:
+        found.append(f"6: first byte {late_s:.6f} s after a plain connection's, RTT {scenario.servers[0].rtt_s:.6f} s")
+    slower_s = outcome.took_s - plain.took_s
+    allowed_s = framing_s + FRAMING_SHARE * scenario.total_bytes / down.rate_bytes_s
+    if slower_s > allowed_s:
+        text = f"6: end {slower_s:.6f} s after a plain connection's {plain.took_s:.6f} s, RTT"
+        found.append(f"{text} {scenario.servers[0].rtt_s:.6f} s, {allowed_s:.6f} s are allowed")
+    return found

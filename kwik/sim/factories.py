@@ -1,0 +1,67 @@
+"""Which cores a world is made of: the real ones, or the plain pair that serves as a yardstick."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from kwik.config import Config, ServerConfig
+from kwik.core.port import FactsView
+from kwik.sim.endpoints import ClientSide, ServerSide
+from kwik.sim.plain import PlainClient, PlainServer
+
+Trace = Callable[[object], None]
+
+
+class Cores(Protocol):
+    """Makes the two kinds of core."""
+
+    def client(
+        self, service: str, config: Config, facts: FactsView, rng: random.Random, trace: Trace | None
+    ) -> ClientSide:
+        """A client's core."""
+
+    def server(
+        self, config: ServerConfig, incarnation: bytes, facts: FactsView, rng: random.Random, trace: Trace | None
+    ) -> ServerSide:
+        """A server's core, with this incarnation."""
+
+
+class RealCores:
+    """The cores that the engine drives."""
+
+    def client(
+        self, service: str, config: Config, facts: FactsView, rng: random.Random, trace: Trace | None
+    ) -> ClientSide:
+        from kwik.core.client import ClientCore
+
+        core = ClientCore(
+            service, config, facts=facts, token_bytes=rng.randbytes, rng=random.Random(rng.random()), trace=trace
+        )
+        return cast("ClientSide", core)
+
+    def server(
+        self, config: ServerConfig, incarnation: bytes, facts: FactsView, rng: random.Random, trace: Trace | None
+    ) -> ServerSide:
+        from kwik.core.server import ServerCore
+
+        core = ServerCore(config, incarnation=incarnation, facts=facts, token_bytes=rng.randbytes, trace=trace)
+        return cast("ServerSide", core)
+
+
+class PlainCores:
+    """One path, one stream, nothing else."""
+
+    def __init__(self, *, speaks_first: bool = False) -> None:
+        self._speaks_first = speaks_first
+
+    def client(
+        self, service: str, config: Config, facts: FactsView, rng: random.Random, trace: Trace | None
+    ) -> ClientSide:
+        return PlainClient()
+
+    def server(
+        self, config: ServerConfig, incarnation: bytes, facts: FactsView, rng: random.Random, trace: Trace | None
+    ) -> ServerSide:
+        return PlainServer(speaks_first=self._speaks_first)

@@ -1,0 +1,255 @@
+"""The two processes of a simulation: each drives one core exactly as the engine does, over simulated paths.
+
+A turn: feed one input, perform what the core asks, give room to whoever wants it, flush, arm one timer. A process can
+be stopped and continued (what came meanwhile is taken in its order), and killed (nobody is told).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+from zlib import crc32
+
+from kwik.core.actions import Action, PortDone, PortReadable, PortReset, PortWritable, WakePath
+from kwik.core.port import BytePort, PathPort, PortKey
+from kwik.kcp.actions import ClosePath, OpenPath, PingPath
+from kwik.kdp.facts import PathFacts
+from kwik.sim.clock import Clock, MachineFault
+from kwik.sim.paths import PathEnd
+from kwik.types import Instant, PathId
+
+if TYPE_CHECKING:
+    from kwik.sim.network import Network
+
+MOST_ROUNDS: Final = 10_000
+"""Rounds of one turn. A core that still has something to say then talks to itself."""
+MOST_INSTANT_TIMERS: Final = 50
+"""Timers due at once, one after another, at one instant."""
+STOPPED_BACKLOG: Final = 1000
+"""Packets that the kernel keeps for a stopped process; more are lost."""
+
+
+class Core(BytePort, PathPort, Protocol):
+    """What both cores are to their driver."""
+
+
+class App(Protocol):
+    """An application at a port. Each method may use the core; none is called from within a call of the core."""
+
+    def on_readable(self) -> None:
+        """There are bytes to peek at, or the end."""
+
+    def on_writable(self) -> None:
+        """The port takes bytes again."""
+
+    def on_reset(self, code: int, text: str, *, refused: bool) -> None:
+        """The stream failed."""
+
+    def on_done(self) -> None:
+        """All is settled."""
+
+
+class Host:
+    """One process: a core, its ends of paths, its applications. Subclasses perform the actions that differ."""
+
+    def __init__(self, clock: Clock, network: Network, name: str) -> None:
+        self.clock = clock
+        self.network = network
+        self.name = name
+        self.ends: dict[PathId, PathEnd] = {}
+        self.apps: dict[PortKey, App] = {}
+        self.is_dead = False
+        self.trace_hash = 0
+        self.after_turn: Callable[[], None] = _nothing
+        self.most_rounds = 0
+        self._held: list[tuple[Callable[..., object], tuple[object, ...]]] | None = None
+        self._armed_at: Instant | None = None
+        self._instant_timers = 0
+        self._last_timer_at: Instant = 0.0
+        self._in_turn = False
+
+    @property
+    def core(self) -> Core:
+        """The core that is driven."""
+        raise NotImplementedError
+
+    @property
+    def is_stopped(self) -> bool:
+        """True between stop() and resume()."""
+        return self._held is not None
+
+    # ------------------------------------------------------------ what may happen to a process
+
+    def enter(self, action: Callable[..., object], *arguments: object) -> None:
+        """Everything that happens comes through here: not at all if dead, later if stopped, else now, then a turn."""
+        if self.is_dead:
+            return
+        if self._held is not None:
+            self._held.append((action, arguments))
+            return
+        if self._in_turn:
+            raise MachineFault(f"{self.name}: an input in the middle of a turn")
+        action(*arguments)
+        self.turn()
+
+    @property
+    def takes_packets(self) -> bool:
+        """False when the socket of a stopped process is full."""
+        return self._held is None or len(self._held) < STOPPED_BACKLOG
+
+    def stop(self) -> None:
+        """As SIGSTOP."""
+        if self._held is None:
+            self._held = []
+
+    def resume(self, *, timer_first: bool = False) -> None:
+        """As SIGCONT: what waited is taken in; a timer that is overdue before or behind it."""
+        held, self._held = self._held or [], None
+        if self.is_dead:
+            return
+        if timer_first:
+            self._on_timer()
+            self.turn()
+        for action, arguments in held:
+            if self._held is None:
+                self.enter(action, *arguments)
+        self.enter(_nothing)
+
+    def kill(self) -> None:
+        """As SIGKILL: silence from now on."""
+        self.is_dead = True
+
+    def on_path_over(self, path: PathId, reason: str) -> None:
+        """An end of ours is over."""
+        if self.ends.pop(path, None) is not None:
+            self.core.on_path_down(path, reason, self.clock.now)
+
+    def on_writable(self, end: PathEnd, binding: bytes) -> None:
+        """An end of ours has its keys."""
+        raise NotImplementedError
+
+    def facts(self, path: PathId, now: Instant) -> PathFacts | None:
+        """The FactsView of the core."""
+        end = self.ends.get(path)
+        return end.facts() if end is not None else None
+
+    def note(self, path: PathId, pipe: int, data: bytes) -> None:
+        """Bytes are about to be handed to the core: they go into the hash of this run."""
+        self.trace_hash = crc32(data, crc32(b"%d %d %.9f" % (path, pipe, self.clock.now), self.trace_hash))
+
+    # ------------------------------------------------------------ a turn
+
+    def turn(self) -> None:
+        """Perform, give room, flush, arm the timer."""
+        self._in_turn = True
+        for rounds in range(MOST_ROUNDS):
+            acted = self._perform_all()
+            if not (self._give_room() or acted):
+                self.most_rounds = max(self.most_rounds, rounds)
+                break
+        else:
+            raise MachineFault(f"{self.name}: no end of actions in one turn, at {self.clock.now:.6f} s")
+        for end in list(self.ends.values()):
+            end.flush()
+        self._arm()
+        self._in_turn = False
+        self.after_turn()
+
+    def _perform_all(self) -> bool:
+        actions = self.core.actions()
+        for action in actions:
+            self.perform(action)  # type: ignore[arg-type]
+        return bool(actions)
+
+    def perform(self, action: Action) -> None:
+        """Do what the core asked for."""
+        match action:
+            case WakePath():
+                pass
+            case PortReadable(key):
+                if (app := self.apps.get(key)) is not None:
+                    app.on_readable()
+            case PortWritable(key):
+                if (app := self.apps.get(key)) is not None:
+                    app.on_writable()
+            case PortReset() | PortDone():
+                self._forget(action)
+            case OpenPath() | ClosePath() | PingPath():
+                self._perform_on_path(action)
+            case _:
+                self.perform_own(action)
+
+    def _forget(self, action: PortReset | PortDone) -> None:
+        app = self.apps.pop(action.key, None)
+        if app is None:
+            return
+        if isinstance(action, PortReset):
+            app.on_reset(action.code, action.text, refused=action.refused)
+        else:
+            app.on_done()
+
+    def _perform_on_path(self, action: OpenPath | ClosePath | PingPath) -> None:
+        if isinstance(action, OpenPath):
+            self.network.open_path(action.path, action.address)
+        elif (end := self.ends.get(action.path)) is None:
+            return
+        elif isinstance(action, PingPath):
+            end.ping(action.ping)
+        else:
+            end.flush()
+            end.close(action.code, action.reason)
+
+    def perform_own(self, action: Action) -> None:
+        """The actions that only one side has."""
+        raise MachineFault(f"{self.name}: {action} is not an action of this side")
+
+    def _give_room(self) -> bool:
+        """Ask each path that wants room until it is full or has said all; True if anything was said."""
+        core = self.core
+        now = self.clock.now
+        said = False
+        for path, end in list(self.ends.items()):
+            while core.wants_room(path) and end.is_writable and not end.is_over and (room := end.room()) > 0:
+                pieces = core.on_room(path, room, now)
+                if not pieces:
+                    break
+                said = True
+                for pipe, data in pieces:
+                    end.write(pipe, self.altered(path, pipe, data))
+        return said
+
+    def altered(self, path: PathId, pipe: int, data: bytes) -> bytes:
+        """What is really sent instead of this: a liar's process changes it."""
+        return data
+
+    # ------------------------------------------------------------ the one timer
+
+    def _arm(self) -> None:
+        due = self.core.deadline()
+        if due is None or (self._armed_at is not None and self._armed_at <= due):
+            return
+        self._armed_at = due = max(due, self.clock.now)
+        self.clock.at(due, self._timer_event, due)
+
+    def _timer_event(self, due: Instant) -> None:
+        if self._armed_at == due:
+            self._armed_at = None
+            self.enter(self._on_timer)
+
+    def _on_timer(self) -> None:
+        core, now = self.core, self.clock.now
+        due = core.deadline()
+        if due is None or due > now:
+            return
+        core.on_timeout(now)
+        after = core.deadline()
+        if after is not None and after <= now:
+            raise MachineFault(f"{self.name}: deadline {after:.9f} s after on_timeout({now:.9f})")
+        self._instant_timers = self._instant_timers + 1 if now == self._last_timer_at else 0
+        self._last_timer_at = now
+        if self._instant_timers > MOST_INSTANT_TIMERS:
+            raise MachineFault(f"{self.name}: an endless chain of deadlines without delay at {now:.6f} s")
+
+
+def _nothing() -> None:
+    pass

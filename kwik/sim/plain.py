@@ -1,0 +1,219 @@
+"""The yardstick: a pair of cores that do nothing but carry one stream over one path, as plain QUIC would.
+
+The client opens a path to the first server it hears of; both directions go as length-prefixed pieces on a data pipe, a
+piece of length 0 ends a direction. No verification, no recovery: a path that ends resets its streams.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from kwik.core.actions import Accept, OpenPath, PortDone, PortReadable, PortReset, PortWritable
+from kwik.core.port import PortKey
+from kwik.errors import ErrorCode
+from kwik.kcp.sighting import Sighting
+from kwik.types import Instant, PathId
+
+if TYPE_CHECKING:
+    from kwik.kdp.snapshots import PathSnapshot, ReplicaSnapshot, StreamStats
+
+MOST_AHEAD: Final = 1 << 20
+"""Bytes that an application may write ahead of the path."""
+HEAD_BYTES: Final = 4
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One stream at one end: what goes out, what came in."""
+
+    key: PortKey
+    path: PathId | None = None
+    out: bytearray = field(default_factory=bytearray)
+    is_out_ended: bool = False
+    is_end_sent: bool = False
+    inbox: bytearray = field(default_factory=bytearray)
+    is_in_ended: bool = False
+    raw: bytearray = field(default_factory=bytearray)
+    left: int = 0
+    """Bytes of the piece that is arriving which are still to come."""
+    is_open: bool = True
+
+
+class PlainCore:
+    """What both ends have in common; the pipe's number is the stream's."""
+
+    def __init__(self) -> None:
+        self._flows: dict[PortKey, _Flow] = {}
+        self._actions: deque[object] = deque()
+
+    # ------------------------------------------------------------ ports
+
+    def allowance(self, key: PortKey) -> int:
+        flow = self._flows.get(key)
+        return MOST_AHEAD - len(flow.out) if flow is not None and flow.is_open and not flow.is_out_ended else 0
+
+    def on_app_bytes(self, key: PortKey, data: bytes, now: Instant) -> None:
+        self._flows[key].out += data
+
+    def on_app_eof(self, key: PortKey, now: Instant) -> None:
+        flow = self._flows.get(key)
+        if flow is not None:
+            flow.is_out_ended = True
+
+    def on_app_closed(self, key: PortKey, now: Instant, *, aborted: bool) -> None:
+        flow = self._flows.pop(key, None)
+        if flow is not None:
+            self._actions.append(PortDone(key))
+
+    def peek(self, key: PortKey) -> memoryview | None:
+        flow = self._flows.get(key)
+        return memoryview(bytes(flow.inbox)) if flow is not None and flow.inbox else None
+
+    def consume(self, key: PortKey, size: int, now: Instant) -> None:
+        del self._flows[key].inbox[:size]
+
+    def at_end(self, key: PortKey) -> bool:
+        flow = self._flows.get(key)
+        return flow is not None and flow.is_in_ended and not flow.inbox
+
+    # ------------------------------------------------------------ paths
+
+    def flow_of(self, path: PathId, pipe: int) -> _Flow | None:
+        """The stream that this pipe carries."""
+        return next((flow for flow in self._flows.values() if flow.path == path and flow.key == pipe), None)
+
+    def on_path_data(self, path: PathId, pipe: int, data: bytes, now: Instant) -> None:
+        flow = self.flow_of(path, pipe)
+        if flow is None:
+            return
+        raw = flow.raw
+        raw += data
+        while raw:
+            if not flow.left:
+                if len(raw) < HEAD_BYTES:
+                    break
+                flow.left = int.from_bytes(raw[:HEAD_BYTES], "big")
+                flow.is_in_ended = not flow.left
+                del raw[:HEAD_BYTES]
+            part = raw[: flow.left]
+            flow.inbox += part
+            flow.left -= len(part)
+            del raw[: len(part)]
+        self._actions.append(PortReadable(flow.key))
+
+    def on_path_down(self, path: PathId, reason: str, now: Instant) -> None:
+        for key in [flow.key for flow in self._flows.values() if flow.path == path]:
+            del self._flows[key]
+            self._actions.append(PortReset(key, ErrorCode.SERVER_GONE, reason, refused=False))
+
+    def on_pong(self, path: PathId, ping: int, now: Instant) -> None:
+        """Nobody pings."""
+
+    def wants_room(self, path: PathId) -> bool:
+        return any(self._has_news(flow) for flow in self._flows.values() if flow.path == path)
+
+    def _has_news(self, flow: _Flow) -> bool:
+        return flow.is_open and (bool(flow.out) or (flow.is_out_ended and not flow.is_end_sent))
+
+    def on_room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
+        pieces: list[tuple[int, bytes]] = []
+        for flow in self._flows.values():
+            if flow.path != path or not self._has_news(flow) or size <= HEAD_BYTES:
+                continue
+            data = bytes(flow.out[: size - HEAD_BYTES])
+            del flow.out[: len(data)]
+            flow.is_end_sent = not data
+            size -= HEAD_BYTES + len(data)
+            pieces.append((flow.key, len(data).to_bytes(HEAD_BYTES, "big") + data))
+            if data:
+                self._actions.append(PortWritable(flow.key))
+        return pieces
+
+    def on_timeout(self, now: Instant) -> None:
+        """There are no timers."""
+
+    def deadline(self) -> Instant | None:
+        return None
+
+    def actions(self) -> list[object]:
+        actions = list(self._actions)
+        self._actions.clear()
+        return actions
+
+
+class PlainClient(PlainCore):
+    """One path to the first server that is named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_key = 1
+        self._is_opening = False
+        self._path: PathId | None = None
+
+    def on_sighting(self, sighting: Sighting, now: Instant) -> None:
+        if not self._is_opening:
+            self._is_opening = True
+            self._actions.append(OpenPath(PathId(1), sighting.addresses[0]))
+
+    def on_discovery_done(self, detail: str, now: Instant) -> None:
+        """Nothing waits for it."""
+
+    def on_path_writable(self, path: PathId, binding: bytes, now: Instant) -> None:
+        self._path = path
+        for flow in self._flows.values():
+            flow.path = path
+
+    def dial(self, now: Instant, *, replicas: int = 1, confirm: bool = False) -> PortKey:
+        key = self._next_key
+        self._next_key += 1
+        self._flows[key] = _Flow(key, self._path)
+        return key
+
+    def close(self, now: Instant) -> None:
+        self._flows.clear()
+
+    def path_views(self, now: Instant) -> Sequence[PathSnapshot]:
+        return ()
+
+    def stream_stats(self, key: PortKey, now: Instant) -> StreamStats | None:
+        return None
+
+
+class PlainServer(PlainCore):
+    """Accepts a stream when its first bytes come, or at once if the server is to speak first."""
+
+    def __init__(self, *, speaks_first: bool = False) -> None:
+        super().__init__()
+        self._speaks_first = speaks_first
+
+    def on_path_writable(self, path: PathId, binding: bytes, remote: tuple[str, int] | None, now: Instant) -> None:
+        if self._speaks_first:
+            self._begin(path, 1)
+
+    def _begin(self, path: PathId, pipe: int) -> None:
+        self._flows[pipe] = _Flow(pipe, path, is_open=False)
+        self._actions.append(Accept(pipe, "plain", None))
+
+    def on_path_data(self, path: PathId, pipe: int, data: bytes, now: Instant) -> None:
+        if self.flow_of(path, pipe) is None:
+            self._begin(path, pipe)
+        super().on_path_data(path, pipe, data, now)
+
+    def accepted(self, key: PortKey, now: Instant) -> None:
+        self._flows[key].is_open = True
+        self._actions.append(PortReadable(key))
+
+    def refused(self, key: PortKey, code: int, text: str, now: Instant) -> None:
+        del self._flows[key]
+
+    def drain(self, now: Instant) -> None:
+        """Nothing to do."""
+
+    def stop(self, now: Instant) -> None:
+        self._flows.clear()
+
+    def replica_views(self, now: Instant) -> Sequence[ReplicaSnapshot]:
+        return ()

@@ -1,0 +1,1 @@
+"""Tests mirror the package; each folder says what its tests may touch (see conftest.py)."""

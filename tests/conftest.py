@@ -1,0 +1,85 @@
+"""Rules that hold for every test: what a folder may touch, which programs are needed, how examples are drawn."""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from functools import partialmethod
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+TESTS = Path(__file__).parent
+PURE_FOLDERS = frozenset({"unit", "contract", "sim", "vectors"})
+MARK_OF_FOLDER = {"net": "net", "proc": "proc"}
+MISSING = "missing_program"
+
+# No deadline: how long an example takes depends on who else uses the machine.
+hypothesis.settings.register_profile("kwik", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("kwik")
+
+
+def folder_of(path: Path) -> str:
+    """The folder directly under tests/ that holds the test."""
+    return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else ""
+
+
+# ---------------------------------------------------------------- marks and programs
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        mark = MARK_OF_FOLDER.get(folder_of(item.path))
+        if mark:
+            item.add_marker(mark)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    missing = [name for mark in item.iter_markers("program") for name in mark.args if shutil.which(name) is None]
+    if not missing:
+        return
+    if os.environ.get("KWIK_REQUIRE_PROGRAMS") == "1":
+        pytest.fail(f"needs {', '.join(missing)}: install it, or unset KWIK_REQUIRE_PROGRAMS", pytrace=False)
+    # On the report, because the process that runs the test is not the one that prints the summary.
+    item.user_properties.extend((MISSING, name) for name in missing)
+    pytest.skip(f"needs {', '.join(missing)}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("skipped"):
+        for key, program in getattr(report, "user_properties", ()):
+            if key == MISSING:
+                terminalreporter.write_line(f"NOT RUN: {report.nodeid} needs {program}")
+
+
+# ---------------------------------------------------------------- guards of the pure tests
+
+
+def _guarded_init(
+    self: socket.socket,
+    family: int = -1,
+    type: int = -1,
+    proto: int = -1,
+    fileno: int | None = None,
+    *,
+    real: Callable[..., None],
+) -> None:
+    # A descriptor that exists already is half of a socket pair, as asyncio makes them.
+    if fileno is None and family in (-1, socket.AF_INET, socket.AF_INET6):
+        pytest.fail("a pure test opened an Internet socket: simulate the network, or move the test to tests/net")
+    real(self, family, type, proto, fileno)
+
+
+def _no_sleep(seconds: float) -> None:
+    pytest.fail(f"a pure test slept {seconds} s: hand in a later `now`, or move the test to tests/net")
+
+
+@pytest.fixture(autouse=True)
+def _pure_tests_touch_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if folder_of(request.node.path) in PURE_FOLDERS:
+        monkeypatch.setattr(socket.socket, "__init__", partialmethod(_guarded_init, real=socket.socket.__init__))
+        monkeypatch.setattr(time, "sleep", _no_sleep)

@@ -1,0 +1,82 @@
+"""Feed hostile bytes to every target for a while: `python -m tests.fuzz.run --seconds 60 [--seed 1] [--target NAME]`.
+
+A finding is anything but RemoteProtocolError. It is written to tests/fuzz/corpus, where the normal test run replays it.
+Exit codes: 0 nothing found, 1 findings.
+"""
+
+import argparse
+import random
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a file: the project's root is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from kwik.errors import RemoteProtocolError
+from tests.fuzz import corpus
+from tests.fuzz.mutate import hostile
+from tests.fuzz.targets import TARGETS
+
+MAX_FINDINGS = 10
+
+
+def attempt(name: str, octets: bytes) -> bool:
+    """Whether the target bore the input; if not, the input is saved and the fault printed."""
+    try:
+        TARGETS[name](octets)
+    except RemoteProtocolError:
+        return True
+    except Exception:
+        path = corpus.save(name, octets)
+        print(f"FINDING {name}: {path}\n{traceback.format_exc()}")
+        return False
+    return True
+
+
+def fuzz(names: Sequence[str], *, seconds: float, seed: int) -> tuple[int, int]:
+    """Executions and findings. The inputs follow from the seed alone, their number from the time."""
+    dice = random.Random(seed)
+    seeds = {name: fitting(name) for name in names}
+    executions = findings = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and findings < MAX_FINDINGS:
+        for name in names:
+            executions += 1
+            findings += not attempt(name, hostile(dice, seeds[name]))
+    return executions, findings
+
+
+def fitting(name: str) -> list[bytes]:
+    """The seeds that the target takes, so that mutation starts deep inside it; all of them if it takes none."""
+
+    def is_taken(octets: bytes) -> bool:
+        try:
+            TARGETS[name](octets)
+        except Exception:
+            return False
+        return True
+
+    every = corpus.seeds()
+    return [octets for octets in every if is_taken(octets)] or every
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Feed hostile bytes to every decoder.")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long (default: 10)")
+    parser.add_argument("--seed", type=int, help="repeat an earlier run (default: drawn)")
+    parser.add_argument("--target", action="append", choices=sorted(TARGETS), help="only this one; may be repeated")
+    chosen = parser.parse_args(arguments)
+    seed = random.randrange(1 << 32) if chosen.seed is None else chosen.seed
+    names = chosen.target or sorted(TARGETS)
+    print(f"fuzzing {', '.join(names)} for {chosen.seconds:g} s with --seed {seed}", flush=True)
+    executions, findings = fuzz(names, seconds=chosen.seconds, seed=seed)
+    print(f"{executions} executions, {executions / max(chosen.seconds, 1e-9):.0f}/s, {findings} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The socket below an endpoint: a full kernel buffer delays, an overflow drops, trouble is told and never raised."""
+
+import asyncio
+import socket
+
+import pytest
+
+from kwik.quic import udp
+from kwik.quic.adapter import Datagram
+from kwik.quic.udp import UdpPort
+
+
+class Stubborn(socket.socket):
+    """A UDP socket whose send buffer seems full for a while."""
+
+    refusals = 0
+    failure: OSError | None = None
+
+    def send(self, data, flags=0):
+        if self.refusals:
+            self.refusals -= 1
+            raise BlockingIOError
+        if self.failure is not None:
+            raise self.failure
+        return super().send(data, flags)
+
+
+@pytest.fixture
+def sockets():
+    near, far = Stubborn(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with near, far:
+        for sock in (near, far):
+            sock.setblocking(False)
+            sock.bind(("127.0.0.1", 0))
+        near.connect(far.getsockname())
+        yield near, far
+
+
+async def received(sock: socket.socket, count: int) -> list[bytes]:
+    async with asyncio.timeout(10):
+        return [await asyncio.get_running_loop().sock_recv(sock, 2000) for _ in range(count)]
+
+
+async def test_a_full_buffer_keeps_the_order(sockets):
+    near, far = sockets
+    port = UdpPort(near, asyncio.get_running_loop(), far.getsockname())
+    near.refusals = 3
+    pieces: list[Datagram] = [(b"%d" % n, far.getsockname()) for n in range(6)]
+    port.send(pieces[:4])
+    port.send(pieces[4:])
+    assert await received(far, 6) == [piece for piece, _ in pieces]
+    assert port.dropped == 0
+    port.close()
+    port.close()
+    port.send(pieces)
+
+
+async def test_an_overflow_is_dropped_and_counted(sockets, monkeypatch):
+    near, far = sockets
+    monkeypatch.setattr(udp, "QUEUE_DATAGRAMS", 4)
+    port = UdpPort(near, asyncio.get_running_loop(), far.getsockname())
+    near.refusals = 1
+    port.send([(b"%d" % n, far.getsockname()) for n in range(3)])
+    port.send([(b"%d" % n, far.getsockname()) for n in range(3, 9)])
+    assert port.dropped == 5
+    assert await received(far, 4) == [b"0", b"1", b"2", b"3"]
+    port.close()
+
+
+async def test_trouble_costs_its_datagram_and_is_told(sockets):
+    near, far = sockets
+    port = UdpPort(near, asyncio.get_running_loop(), far.getsockname())
+    told: list[OSError] = []
+    port.start(lambda batch: None, told.append)
+    near.failure = OSError(90, "Message too long")
+    port.send([(b"x", far.getsockname())] * 2)
+    assert [error.errno for error in told] == [90, 90]
+    assert port.dropped == 2
+    near.failure = None
+    port.send([(b"y", far.getsockname())])
+    assert await received(far, 1) == [b"y"]
+    port.close()
+
+
+async def test_a_batch_is_bounded(sockets):
+    near, far = sockets
+    batches: list[list[Datagram]] = []
+    port = UdpPort(near, asyncio.get_running_loop(), far.getsockname())
+    for number in range(udp.BATCH + 6):
+        far.sendto(b"%d" % number, near.getsockname())
+    port.start(batches.append, lambda error: None)
+    async with asyncio.timeout(10):
+        while sum(map(len, batches)) < udp.BATCH + 6:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert [len(batch) for batch in batches] == [udp.BATCH, 6]
+    assert [data for batch in batches for data, _ in batch] == [b"%d" % number for number in range(udp.BATCH + 6)]
+    assert batches[0][0][1] == far.getsockname()
+    port.close()

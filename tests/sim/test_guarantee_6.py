@@ -1,0 +1,46 @@
+"""A single server is a plain connection: no round trip more (SPEC §2). The yardstick carries it plainly."""
+
+import pytest
+
+from kwik.sim.client_app import ClientPlan
+from kwik.sim.compare import check_single
+from kwik.sim.link import LinkPlan
+from kwik.sim.scenario import Scenario, ServerPlan
+from tests.sim.runs import assert_complete, run
+
+
+def single(*, rtt_s, rate=2e6, replicated=False, **stream):
+    link = LinkPlan(rate_bytes_s=rate, delay_s=rtt_s / 2, queue_bytes=1 << 22)
+    return Scenario(
+        name="single",
+        servers=(ServerPlan(up=link, down=link),),
+        streams=(ClientPlan(**stream),),
+        replicated=replicated,
+        block_bytes=16384,
+        packet_bytes=1150,
+        window_blocks=256,
+        first_window_blocks=64,
+        send_window_blocks=256,
+        upstream_credit_bytes=65536,
+    )
+
+
+@pytest.mark.parametrize("replicated", [False, True])
+@pytest.mark.parametrize("rtt_s", [0.002, 0.05, 0.3])
+@pytest.mark.parametrize("size", [1, 3000, 200_000])
+def test_no_round_trip_more(size, rtt_s, replicated):
+    outcome = run(single(rtt_s=rtt_s, replicated=replicated, answers=(size,)))
+    assert_complete(outcome)
+    assert check_single(outcome) == []
+
+
+def test_a_dialogue_takes_one_round_trip_per_answer():
+    outcome = run(single(rtt_s=0.1, answers=(100,) * 5, greeting_bytes=50))
+    assert_complete(outcome)
+    assert check_single(outcome) == []
+    assert outcome.took_s < 0.1 * 9
+
+
+def test_the_server_speaks_first():
+    outcome = run(single(rtt_s=0.1, greeting_bytes=80, answers=(1000,)))
+    assert check_single(outcome) == []
