@@ -11,27 +11,37 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from kwik.config import Config, ServerConfig
 from kwik.conn import Conn
 from kwik.discovery.provider import Announcement, Announcer, DiscoveryProvider, Offer
+from kwik.engine.backlog import Backlog
 from kwik.engine.handle import SocketName, StreamHandle
 from kwik.engine.local import end_of, make_pair
 from kwik.engine.server import EngineServer, Reached
 from kwik.engine.sessions import SessionKey, TrustSpec, sessions_of
 from kwik.engine.sources import SourceSpec, find_provider
 from kwik.engine.streams import Dialled, socket_name
-from kwik.engine.thread import Engine, engine, on_engine
+from kwik.engine.thread import engine, on_engine
 from kwik.errors import ConfigError
 from kwik.kdp.snapshots import ReplicaSnapshot
 from kwik.quic import ServerTls
 from kwik.settings import client_config, server_config
 from kwik.types import Address, Instance, ServiceName, parse_service
 
-__all__ = ["DialOptions", "Server", "ServerOptions", "dial", "flush", "open_connection", "start_server"]
+__all__ = [
+    "DialOptions",
+    "Server",
+    "ServerOptions",
+    "SessionOptions",
+    "dial",
+    "flush",
+    "open_connection",
+    "start_server",
+]
 
 Result = TypeVar("Result")
 Service = str | tuple[str, int]
@@ -42,7 +52,7 @@ STREAM_LIMIT_BYTES = 65536
 """As asyncio's own: the longest line that a StreamReader takes."""
 
 
-class DialOptions(TypedDict, total=False):
+class SessionOptions(TypedDict, total=False):
     """What a dial may say. Dials that agree in servers, discovery, cafile, keylog and config share a session."""
 
     servers: Sequence[str | tuple[str, int]] | None
@@ -51,8 +61,6 @@ class DialOptions(TypedDict, total=False):
     """Sources of servers: "mdns" or DiscoveryProvider objects. Default: mDNS and the dialled host:port itself."""
     cafile: str | os.PathLike[str] | None
     """PEM file of the authorities to trust; default: the system's."""
-    timeout: float | None
-    """Seconds until DialTimeout; default: Config.dial_time_s. The stream itself has no time-out by this."""
     config: Config | None
     """Default: from KWIK_… variables and the file that KWIK_CONFIG names."""
     confirm: bool
@@ -61,6 +69,13 @@ class DialOptions(TypedDict, total=False):
     """Servers to open the stream on from the start (replicated services)."""
     keylog: str | None
     """File for TLS secrets, for debugging with Wireshark."""
+
+
+class DialOptions(SessionOptions, total=False):
+    """What a dial may say, with its time."""
+
+    timeout: float | None
+    """Seconds until DialTimeout; default: Config.dial_time_s. The stream itself has no time-out by this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +117,7 @@ async def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
 async def _dial(key: SessionKey, wanted: _Dial) -> Dialled:
     session = sessions_of(engine()).session(key)
     replicas = key.config.replicas if wanted.replicas is None else wanted.replicas
-    return await session.dial(replicas=replicas, confirm=wanted.confirm, timeout=wanted.timeout)
+    return await session.dial(replicas=replicas, confirm=wanted.confirm, limit_s=wanted.timeout)
 
 
 async def open_connection(
@@ -209,6 +224,10 @@ class Server:
         """Stop now: streams that are left are reset on both sides. Idempotent; the address is free afterwards."""
         await on_engine(self._close())
 
+    async def retire(self) -> None:
+        """Take no new streams, and close once the present ones have ended; returns at once if there are any."""
+        await on_engine(self._retire())
+
     async def wait_closed(self) -> None:
         """Return once the server was closed."""
         await on_engine(self._server.wait_closed())
@@ -228,6 +247,9 @@ class Server:
                 await announcement.update(replace(self._offer, state="drain"))
         await self._server.drain()
 
+    async def _retire(self) -> None:
+        await self._server.retire(self._close)
+
     async def _close(self) -> None:
         announcements, self._announcements = self._announcements, []
         await self._server.close()
@@ -236,9 +258,7 @@ class Server:
                 await announcement.close()
 
 
-async def start_server(
-    callback: ClientConnected | None, listen: Service, **options: Unpack[ServerOptions]
-) -> Server:
+async def start_server(callback: ClientConnected | None, listen: Service, **options: Unpack[ServerOptions]) -> Server:
     """Serve a service at the UDP address `listen` (port 0: chosen by the system).
 
     `callback(reader, writer)` runs on this loop for each stream, as in asyncio.start_server; with `connect=` it must
@@ -251,7 +271,12 @@ async def start_server(
     return await on_engine(_serve(_listen_address(listen), wanted, acceptor))
 
 
-async def _serve(address: Address, wanted: _Serve, acceptor: _Acceptor) -> Server:
+async def start_listening(backlog: Backlog, listen: Service, **options: Unpack[ServerOptions]) -> Server:
+    """As start_server; each stream is put into the backlog. For kwik.blocking.listen."""
+    return await on_engine(_serve(_listen_address(listen), _Serve(**options), backlog))
+
+
+async def _serve(address: Address, wanted: _Serve, acceptor: _Acceptor | Backlog) -> Server:
     tls = ServerTls(certfile=wanted.certfile, keyfile=wanted.keyfile)
     announcers = [_find_announcer(each) for each in wanted.announce]
     config = wanted.full_config(address.port)
@@ -288,8 +313,7 @@ class _Acceptor:
             raise OSError("the event loop that started the server has ended")
         if self._connect is not None:
             upstream = await self._on_loop(self._connect)
-            handle = getattr(upstream, "kwik_handle", None) or StreamHandle(self.local, remote)
-            return Reached(end_of(upstream, lambda: handle.held), handle)
+            return Reached(end_of(upstream), StreamHandle(self.local, remote))
         end, application = make_pair()
         handle = StreamHandle(self.local, remote)
         conn = Conn(fileno=application.detach()).attach(handle)

@@ -6,11 +6,12 @@ would report as an end of file once that was told) is raised as the stored reaso
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import threading
 from collections.abc import Iterable
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kwik.engine.deadlines import Gate
 from kwik.engine.handle import StreamControl
@@ -20,6 +21,8 @@ from kwik.errors import ConfigError
 from kwik.kdp.snapshots import PathSnapshot, StreamStats
 
 if TYPE_CHECKING:
+    from socket import _SendableFile
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 READ_BYTES = 65536
@@ -45,7 +48,7 @@ class _HonestSocket(TcpFace):
             size = super().recv_into(buffer, nbytes, flags)
         except OSError as error:
             raise self._reason(error) from None
-        if not size and (nbytes or len(memoryview(buffer))):
+        if not size and (nbytes or memoryview(buffer).nbytes):
             self._check_end()
         return size
 
@@ -103,14 +106,14 @@ class _HonestSocket(TcpFace):
         except OSError as error:
             raise self._reason(error) from None
 
-    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+    def sendfile(self, file: _SendableFile, offset: int = 0, count: int | None = None) -> int:
         """As on TCP."""
         try:
             return super().sendfile(file, offset, count)
         except OSError as error:
             raise self._reason(error) from None
 
-    def getsockopt(self, level: int, option: int, buflen: int = 0) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def getsockopt(self, level: int, option: int, buflen: int = 0) -> Any:  # noqa: ANN401
         """As on TCP; SO_ERROR tells a refused stream from a reset one."""
         value = super().getsockopt(level, option, buflen)
         if value == errno.ECONNRESET and (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
@@ -145,7 +148,7 @@ class Conn(_HonestSocket):
     # ------------------------------------------------------------ net.Conn
 
     def read(self, size: int = READ_BYTES) -> bytes:
-        """Wait for some bytes, at most `size`; b"" at the end. Raises TimeoutError at the read deadline, StreamReset."""
+        """Some bytes, at most `size`; b"" at the end. Raises StreamReset, and TimeoutError at the read deadline."""
         with self._gate.enter() as bell:
             while True:
                 self._gate.wait(self.fileno(), "read", bell)
@@ -202,10 +205,8 @@ class Conn(_HonestSocket):
         """Close by a reset: what is not delivered yet is lost, and the other side is told. In a forked child: close."""
         if self._handle is not None:
             self._handle.aborted = True
-        try:
+        with contextlib.suppress(OSError):  # it may be over already
             self.shutdown(socket.SHUT_RDWR)  # also for copies of the descriptor
-        except OSError:
-            pass  # it is over already
         self.close()
 
     # ------------------------------------------------------------ what is Kwik's own

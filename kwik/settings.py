@@ -19,7 +19,7 @@ from kwik.errors import ConfigError
 Settings = TypeVar("Settings", Config, ServerConfig)
 FILE_VARIABLE: Final = "KWIK_CONFIG"
 _TABLES: Final = ("client", "server")
-_TRUTHS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_TRUTHS: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 _SIZES: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -29,7 +29,7 @@ def client_config(
     environ: Mapping[str, str] | None = None,
     file: str | os.PathLike[str] | None = None,
 ) -> Config:
-    """The client's settings. `file` overrides KWIK_CONFIG. Raises ConfigError that names the source of what is wrong."""
+    """The client's settings. `file` overrides KWIK_CONFIG. Raises ConfigError, which names the source of the fault."""
     return _load(Config, "client", "KWIK_", overrides, environ=environ, file=file)
 
 
@@ -61,17 +61,17 @@ def _load(
         for name, given in _read_table(path, table).items():
             where = f"{name} in [{table}] of {os.fspath(path)}"
             values[name], sources[name] = _checked(given, types, name, where), where
-    for name in types:
+    for name, wanted in types.items():
         variable = prefix + name.upper()
         if variable in variables:
-            values[name], sources[name] = _parse(variables[variable], types[name], variable), variable
+            values[name], sources[name] = _parse(variables[variable], wanted, variable), variable
     for name, given in (overrides or {}).items():
         values[name], sources[name] = _checked(given, types, name, name), f"argument {name}"
     return _build(kind, values, sources)
 
 
 def _build(kind: type[Settings], values: dict[str, object], sources: dict[str, str]) -> Settings:
-    required = {"service", "server_id"} if kind is ServerConfig else set()
+    required: set[str] = {"service", "server_id"} if kind is ServerConfig else set()
     if missing := sorted(required - values.keys()):
         raise ConfigError(f"a server needs {' and '.join(missing)}: give it as an argument or in the [server] table")
     chosen: dict[str, Any] = dict(values)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kwik import __version__
+from kwik.cli.codes import FAILED, INTERRUPTED, NOT_FOUND, REFUSED, TIMED_OUT, USAGE
 from kwik.errors import ConfigError, ConnectRefused, KwikError, NoServers
 
 COMMANDS: Final = {
@@ -24,15 +25,6 @@ COMMANDS: Final = {
     "link": "emulate a network link (rate, delay, loss ...) in front of a server",
     "certs": "make certificates for development",
 }
-
-OK: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-NOT_FOUND: Final = 3
-REFUSED: Final = 4
-TIMED_OUT: Final = 5
-INTERRUPTED: Final = 130
-TERMINATED: Final = 143
 
 EPILOG: Final = """\
 examples:
@@ -64,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the border to a person: one line, never a traceback unless asked for
+    except Exception as error:
         if os.environ.get("KWIK_DEBUG") == "1":
             raise
         return report(error, args.command)

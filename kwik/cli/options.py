@@ -7,16 +7,15 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from kwik.errors import ConfigError
 
 if TYPE_CHECKING:
     from kwik.discovery.provider import DiscoveryProvider
 
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
 Value = TypeVar("Value")
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,9 @@ class Sources:
     cafile: str | None
 
 
-def add_command(subparsers: Subparsers, name: str, text: str, *, description: str, examples: str) -> argparse.ArgumentParser:
+def add_command(
+    subparsers: Subparsers, name: str, text: str, *, description: str, examples: str
+) -> argparse.ArgumentParser:
     """A parser for one command, with its examples below its options."""
     return subparsers.add_parser(
         name,
@@ -42,7 +43,9 @@ def add_command(subparsers: Subparsers, name: str, text: str, *, description: st
 def add_output(parser: argparse.ArgumentParser) -> None:
     """`--json` and `-v`."""
     parser.add_argument("--json", action="store_true", help="print results as JSON, for programs")
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more, on standard error (-vv: much more)")
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say more, on standard error (-vv: much more)"
+    )
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kwik.core.port import BytePort, PortKey
     from kwik.errors import KwikError
 
+
 class BridgeOwner(Protocol):
     """Whoever drives the core behind the port."""
 

@@ -47,9 +47,7 @@ class ClientSession:
         paths = PathTable()
         self._core = ClientCore(service, config, facts=paths.facts, token_bytes=secrets.token_bytes, rng=rng)
         self._driver = Driver(self._core, paths)
-        self._streams = ClientStreams(
-            self._core, self._driver, service, watcher=engine.watcher, explain=self._explain
-        )
+        self._streams = ClientStreams(self._core, self._driver, service, watcher=engine.watcher, explain=self._explain)
         self._driver.attach(self, self._streams)
         self._sources = Sources(
             service, providers, rng=rng, on_sighting=self._on_sighting, on_done=self._on_discovery_done
@@ -60,12 +58,12 @@ class ClientSession:
         """Ask the providers."""
         self._sources.start(self.config.discovery_time_s)
 
-    async def dial(self, *, replicas: int, confirm: bool, timeout: float | None) -> Dialled:
+    async def dial(self, *, replicas: int, confirm: bool, limit_s: float | None) -> Dialled:
         """A new stream. Raises ConnectRefused, NoServers, DialTimeout, StreamReset; cancelled, it gives the stream up.
 
-        `timeout` in seconds; None: Config.dial_time_s.
+        After `limit_s` seconds (None: Config.dial_time_s) DialTimeout.
         """
-        limit_s = self.config.dial_time_s if timeout is None else timeout
+        limit_s = self.config.dial_time_s if limit_s is None else limit_s
         try:
             async with asyncio.timeout(limit_s) as limit:
                 return await self._streams.dial(replicas=replicas, confirm=confirm)
@@ -85,7 +83,7 @@ class ClientSession:
             try:
                 self._core.close(self._driver.now)
                 self._driver.step()
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged
                 _log.exception("internal error while closing the session of %s", self.service)
             await self._shut(ErrorCode.NO_ERROR, "the session is over")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from kwik.engine.paths import PathTable, describe_end
@@ -115,7 +116,7 @@ class Driver:
                     PERFORM[type(action)](self, action)
             else:
                 self.step_soon()
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged
             delay_s = DEFECT_PAUSE_S
             self._report(None)
         finally:
@@ -149,6 +150,10 @@ class Driver:
         for bridge in list(self.bridges.values()):
             bridge.leave()
         self.step()
+        await self.wait_empty(limit_s)
+
+    async def wait_empty(self, limit_s: float | None = None) -> None:
+        """Return when no stream is left, or time is up."""
         if self.bridges:
             empty = self._loop.create_future()
             self._empty.append(empty)
@@ -197,13 +202,19 @@ class Driver:
 
     def _on_timer(self) -> None:
         self._timer = None
-        try:
-            self.core.on_timeout(self.now)
-        except Exception:
-            self._report(None)
+        if self._tell(None, self.core.on_timeout, self.now):
+            self.step()
+        elif not self._closed:
             self._timer = self._loop.call_later(DEFECT_PAUSE_S, self._on_timer)
-            return
-        self.step()
+
+    def _tell(self, path: QuicPath | None, call: Callable[..., None], *args: object) -> bool:
+        """Call into the core; False if it raised what it must not. Protocol errors never leave a core."""
+        try:
+            call(*args)
+        except Exception:  # noqa: BLE001 - logged
+            self._report(path)
+            return False
+        return True
 
     def _report(self, path: QuicPath | None) -> None:
         """The core is at fault (or we are): say so, and end what is affected."""
@@ -215,12 +226,8 @@ class Driver:
     def on_writable(self, path: QuicPath, binding: bytes, now: float) -> None:
         """See PathEvents."""
         number = self.paths.number_of(path)
-        if number is None:
-            return
-        try:
-            self.owner.on_writable(number, path, binding, now)
-        except Exception:
-            self._report(path)
+        if number is not None:
+            self._tell(path, self.owner.on_writable, number, path, binding, now)
 
     def on_up(self, path: QuicPath, now: float) -> None:
         """See PathEvents. The cores only want to know about `on_writable`."""
@@ -228,12 +235,8 @@ class Driver:
     def on_data(self, path: QuicPath, pipe: int, data: bytes, now: float) -> None:
         """See PathEvents."""
         number = self.paths.number_of(path)
-        if number is None:
-            return
-        try:
-            self.core.on_path_data(number, pipe, data, now)
-        except Exception:
-            self._report(path)
+        if number is not None:
+            self._tell(path, self.core.on_path_data, number, pipe, data, now)
 
     def on_room(self, path: QuicPath, n_bytes: int, now: float) -> None:
         """See PathEvents."""
@@ -245,7 +248,7 @@ class Driver:
             for pipe, data in self.core.on_room(number, n_bytes, now):
                 path.send(pipe, data)
             path.wants_room = self.core.wants_room(number)
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged
             path.wants_room = False
             self._report(path)
         self.step_soon()
@@ -254,18 +257,14 @@ class Driver:
         """See PathEvents."""
         number = self.paths.number_of(path)
         if number is not None:
-            self.core.on_pong(number, ping_id, now)
+            self._tell(path, self.core.on_pong, number, ping_id, now)
 
     def on_down(self, path: QuicPath, reason: PathEnd, now: float) -> None:
         """See PathEvents."""
         number = self.paths.remove(path)
-        if number is None:
-            return
-        try:
-            self.core.on_path_down(number, describe_end(reason), now)
-        except Exception:
-            self._report(None)
-        self.step_soon()
+        if number is not None:
+            self._tell(None, self.core.on_path_down, number, describe_end(reason), now)
+            self.step_soon()
 
     # ------------------------------------------------------------ BridgeOwner
 

@@ -21,7 +21,7 @@ from typing import Protocol
 from kwik.engine import watch
 
 BUFFER_BYTES = 256 * 1024
-"""Send buffer of both ends of a pair: what the engine hands over ahead of a reader, and a writer ahead of the engine."""
+"""Send buffer of both ends of a pair: how far the engine runs ahead of a reader, and a writer ahead of the engine."""
 PIECE_BYTES = 64 * 1024
 _NO_WORD = b"\0\0\0\0"
 _HOLD = b"\0"

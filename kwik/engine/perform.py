@@ -65,7 +65,7 @@ PERFORM: Final[dict[type, Callable[[Driver, Any], None]]] = {
     ask.StreamConfirmed: lambda driver, action: driver.streams.on_stream(action.key, confirmed=True),
     ask.Flushed: lambda driver, action: driver.streams.on_flushed(action.token),
     ask.Accept: lambda driver, action: driver.streams.accept(action),
-    ask.SessionIdle: lambda driver, action: driver.owner.on_finished(),
-    ask.Drained: lambda driver, action: driver.owner.on_finished(),
+    ask.SessionIdle: lambda driver, _: driver.owner.on_finished(),
+    ask.Drained: lambda driver, _: driver.owner.on_finished(),
 }
 """By the type of the action; a test compares it with `kwik.core.actions.Action`."""

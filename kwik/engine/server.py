@@ -75,7 +75,7 @@ class ServerStreams:
         except OSError as error:
             text = error.strerror or str(error) or type(error).__name__
             self._core.refused(key, ErrorCode.APPLICATION_DOWN, f"the application cannot be reached: {text}", now.now)
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged
             _log.exception("the application could not be given a stream")
             self._core.refused(key, ErrorCode.INTERNAL, "the server failed; its log says more", now.now)
         else:
@@ -162,6 +162,24 @@ class EngineServer:
             self._driver.step()
         await self._drained.wait()
 
+    async def retire(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Take no new streams; `close` now if there are none, else in the background, once they have ended."""
+        if self._closing:
+            return
+        if not self._draining:
+            self._draining = True
+            self._core.drain(self._driver.now)
+            self._driver.step()
+        if not self._driver.bridges:
+            await close()
+            return
+
+        async def close_later() -> None:
+            await self._driver.wait_empty()
+            await close()
+
+        self._engine.spawn(close_later(), "end of a listener")
+
     async def close(self) -> None:
         """Stop at once: streams that are left are reset on both sides. Idempotent; returns when the socket is free."""
         if self._closing:
@@ -173,7 +191,7 @@ class EngineServer:
         try:
             self._core.stop(self._driver.now)
             self._driver.step()
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged
             _log.exception("internal error while stopping the server of %s", self.config.service)
         self._streams.stop_reaching()
         self._driver.close(StreamReset(reason, code=ErrorCode.SERVER_GONE))

@@ -97,7 +97,7 @@ class Sources:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, limit_s: float) -> None:
-        """Ask everybody; `on_done(text)` follows once, after `limit_s` or when nobody is left who could add anything."""
+        """Ask everybody; `on_done(text)` follows once: after `limit_s`, or when nobody is left who could add more."""
         self._timer = asyncio.get_running_loop().call_later(limit_s, self._tell_done)
         self._discovery.start()
 

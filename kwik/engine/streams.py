@@ -53,7 +53,7 @@ class ClientStreams:
 
     async def dial(self, *, replicas: int, confirm: bool) -> Dialled:
         """A new stream. Raises KwikError; cancelled, it gives the stream up."""
-        key = self._core.dial(self._driver.now, replicas=replicas, confirm=confirm)
+        key = self._core.dial(self._driver.now, replicas=replicas)
         dial = self._dials[key] = _Dial(confirm)
         try:
             self._driver.step()
@@ -70,7 +70,7 @@ class ClientStreams:
         if bridge is None:
             return
         drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        bridge.when_drained(lambda: drained.done() or drained.set_result(None))
+        bridge.when_drained(lambda: _succeed(drained))
         await drained
         if key not in self._driver.bridges:
             if bridge.handle.reason is not None:

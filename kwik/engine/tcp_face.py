@@ -50,13 +50,13 @@ class TcpFace(socket.socket):
         return self
 
     @property
-    def family(self) -> socket.AddressFamily:  # type: ignore[override]
+    def family(self) -> socket.AddressFamily:
         """AF_INET, or AF_INET6 for a service named by an IPv6 address."""
         is_v6 = self._handle is not None and len(self._handle.remote) == 4
         return socket.AF_INET6 if is_v6 else socket.AF_INET
 
     @property
-    def type(self) -> socket.SocketKind:  # type: ignore[override]
+    def type(self) -> socket.SocketKind:
         """SOCK_STREAM."""
         return socket.SOCK_STREAM
 
@@ -81,7 +81,7 @@ class TcpFace(socket.socket):
         self._check_open()
         return super().getsockname() if self._handle is None else self._handle.local
 
-    def setsockopt(self, *args: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+    def setsockopt(self, *args: Any) -> None:  # noqa: ANN401
         """As on TCP. Options of TCP and IP are remembered and answered; SO_LINGER is obeyed when the socket closes."""
         self._check_open()
         level, option, value = args[0], args[1], args[2]
@@ -95,7 +95,7 @@ class TcpFace(socket.socket):
             on, seconds = struct.unpack("ii", bytes(value))
             self._linger_s = seconds if on else None
 
-    def getsockopt(self, level: int, option: int, buflen: int = 0) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def getsockopt(self, level: int, option: int, buflen: int = 0) -> Any:  # noqa: ANN401
         """As on TCP."""
         self._check_open()
         if level not in _INTERNET_LEVELS:
@@ -119,7 +119,7 @@ class TcpFace(socket.socket):
         """It has its name: EINVAL."""
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    def sendto(self, data: ReadableBuffer, *rest: Any) -> int:  # type: ignore[override]  # noqa: ANN401
+    def sendto(self, data: ReadableBuffer, *rest: Any) -> int:  # noqa: ANN401
         """As on a connected stream: the address is ignored."""
         if not rest:
             raise TypeError("sendto() takes 2 or 3 arguments (1 given)")

@@ -64,7 +64,7 @@ class Watcher:
                 continue
             try:
                 watch.on_event(mask)
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged
                 _log.exception("an application's socket could not be served")
 
 

@@ -65,6 +65,14 @@ class Candidates:
         ]
         return min(waits, default=None)
 
+    def has_others(self, connected: Connected) -> bool:
+        """Whether there is a candidate that could be tried, if not now then after its back-off."""
+        return any(
+            not (hint.draining or address in connected.addresses or self._is_served(address, connected))
+            for address in self.registry.addresses()
+            if (hint := self.registry.hint(address)) is not None
+        )
+
     def homes(self, instance: Instance, home: Address) -> list[Address]:
         """Where to look for an instance: where it was last, where it answered, where its id was sighted."""
         sighted = self.registry.addresses()
@@ -79,6 +87,10 @@ class Candidates:
         named = "; ".join(f"{address}: {self._answer(address)}" for address in addresses[:MAX_NAMED])
         rest = f"; and {len(addresses) - MAX_NAMED} more" if len(addresses) > MAX_NAMED else ""
         return f"no server of {self._service} can be reached: {named}{rest}"
+
+    def _is_served(self, address: Address, connected: Connected) -> bool:
+        seen = self.book.get(address)
+        return seen is not None and seen.instance in connected.served
 
     def _answer(self, address: Address) -> str:
         record = self.book.get(address)
@@ -102,7 +114,7 @@ class Candidates:
             stale=hint.stale,
             connected=address in connected.addresses,
             instance=seen.instance,
-            instance_connected=seen.instance in connected.served,
+            instance_connected=self._is_served(address, connected),
             server_connected=hint.server_id in connected.server_ids,
             failures=seen.failures,
             blocked_until=seen.blocked_until(now),

@@ -82,14 +82,13 @@ class Control(PathTable):
     ) -> None:
         """`service` in the spelling of `parse_service`. `token_bytes` must be unpredictable, `rng` need not be."""
         self._health = Health(config.keepalive_s, facts)
-        super().__init__(self._health.state_of)
+        super().__init__(self._health.state_of, ClientAdmission(service, token_bytes))
         self._config = config
         self._facts = facts
         self._scaling = policies.scaling if policies is not None else FollowWant()
         self._candidates = Candidates(service, policies.selection if policies is not None else MeasuredFirst(), rng)
-        self._admission = ClientAdmission(service, token_bytes)
         self._race = Race()
-        self._recovery = Recovery()
+        self._recovery = Recovery(config.recovery_time_s)
         self._draining = DrainingInstances()
         self._want = Want(0, "no stream yet")
         self._target = ScalingTarget(0, False, "no stream yet")
@@ -127,7 +126,8 @@ class Control(PathTable):
     def on_recover(self, instance: Instance, now: Instant) -> None:
         """Streams are stuck on the instance: try new paths to it until one is admitted, or on_recovered.
 
-        Ignored for an instance that is known to be dead (PathGone said so). Repeats are harmless.
+        Ignored for an instance that is known to be dead (PathGone said so). Repeats are harmless; without one the
+        attempts end `recovery_time_s` later, when the streams are reset anyway.
         """
         if self._admission.known(instance) is not None:
             self._recovery.on_recover(instance, now)
@@ -201,10 +201,6 @@ class Control(PathTable):
 
     # ------------------------------------------------------------------ questions
 
-    def knows_any_instance(self) -> bool:
-        """Whether a new path may turn out to end at an instance that has a session of ours already."""
-        return bool(self._admission.instances())
-
     def has_candidates(self) -> bool:
         """Whether anything is connected, being tried, or could be tried some time."""
         return bool(self._table) or bool(self._candidates.registry.addresses())
@@ -213,8 +209,7 @@ class Control(PathTable):
         """Whether a server that has no path now is being tried, or may be tried some time."""
         if any(not record.is_admitted for record in self._table.values()):
             return True
-        connected = self._connected()
-        return bool(self._candidates.rank(connected, now)) or self._candidates.next_retry(connected, now) is not None
+        return self._candidates.has_others(self._connected())
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
@@ -300,8 +295,7 @@ class Control(PathTable):
             self._on_drain(record, HELLO_DRAIN_S, now)
 
     def _on_drain(self, record: PathRecord, deadline_s: float, now: Instant) -> None:
-        if record.instance is None:
-            return
+        assert record.instance is not None, "an admitted path has an instance"
         deadline_s = min(deadline_s, MAX_DRAIN_S)
         self._candidates.book.on_draining(record.address, now + deadline_s)
         if self._draining.on_drain(record.instance, deadline_s, now):

@@ -11,6 +11,7 @@ from kwik.kcp.health import PathState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kwik.kcp.admission import ClientAdmission
     from kwik.types import Address, Instance, Instant, PathId
     from kwik.wire.messages import ServerHello
 
@@ -58,10 +59,11 @@ class PathRecord:
 class PathTable:
     """All open paths; the questions that may be asked. A path leaves the table the moment it is given up."""
 
-    def __init__(self, state_of: Callable[[PathId], tuple[PathState, str]]) -> None:
-        """`state_of` is health's word on a path."""
+    def __init__(self, state_of: Callable[[PathId], tuple[PathState, str]], admission: ClientAdmission) -> None:
+        """`state_of` is health's word on a path; `admission` knows the instances."""
         self._table: dict[PathId, PathRecord] = {}  # in ascending order, as numbers only grow
         self._state_of = state_of
+        self._admission = admission
 
     def is_admitted(self, path: PathId) -> bool:
         """Whether the path may carry streams."""
@@ -94,6 +96,10 @@ class PathTable:
     def admitted_paths(self) -> list[PathId]:
         """Those that may carry streams, ascending."""
         return [record.path for record in self._table.values() if record.is_admitted]
+
+    def knows_any_instance(self) -> bool:
+        """Whether a new path may turn out to end at an instance that has a session of ours already."""
+        return bool(self._admission.instances())
 
     def early_path(self) -> PathId | None:
         """The one path that may carry an OPEN before its hello was read (SPEC §4.1), if there is one now.

@@ -40,6 +40,7 @@ RecoveryAction = TryInstance | GiveUp
 
 @dataclass(slots=True)
 class _Case:
+    until: Instant
     due_at: Instant
     delay_s: float
     turn: int
@@ -47,18 +48,23 @@ class _Case:
 
 
 class Recovery:
-    """One case per stuck instance; a case ends only by on_recovered."""
+    """One case per stuck instance; it ends by on_recovered, or some time after the last on_recover."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_time_s: float) -> None:
+        """`max_time_s` is how long a case goes on without another on_recover."""
+        self._max_time_s = max_time_s
         self._cases: dict[Instance, _Case] = {}
         self._actions: list[RecoveryAction] = []
 
     def on_recover(self, instance: Instance, now: Instant) -> None:
-        """Begin; the first attempt comes at once. Repeats are ignored."""
-        if instance not in self._cases:
-            case = _Case(now, FIRST_DELAY_S, 0, {})
-            self._cases[instance] = case
-            self._try(instance, case, now)
+        """Begin; the first attempt comes at once. A repeat only makes the case last longer."""
+        case = self._cases.get(instance)
+        if case is not None:
+            case.until = now + self._max_time_s
+            return
+        case = _Case(now + self._max_time_s, now, FIRST_DELAY_S, 0, {})
+        self._cases[instance] = case
+        self._try(instance, case, now)
 
     def on_attempt(self, instance: Instance, path: PathId, now: Instant) -> None:
         """TryInstance was answered by opening this path."""
@@ -82,9 +88,13 @@ class Recovery:
         return instance in self._cases
 
     def on_timeout(self, now: Instant) -> None:
-        """Try again where it is due."""
-        for instance, case in self._cases.items():
-            if case.due_at <= now:
+        """Try again where it is due, and end what has lasted too long."""
+        for instance, case in list(self._cases.items()):
+            if case.due_at > now:
+                continue
+            if case.until <= now:
+                self.on_recovered(instance)
+            else:
                 self._try(instance, case, now)
 
     def deadline(self) -> Instant | None:

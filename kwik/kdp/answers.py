@@ -40,7 +40,7 @@ def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: Da
     view.first_data_at = now if view.first_data_at is None else view.first_data_at
     view.last_data_at = now
     _raise_produced(stream, view, end)
-    if end <= stream.down.delivered:
+    if end <= stream.down.floor:
         stream.counters.duplicate_bytes += size
         return
     for block in stream.down.add(view, stream.anchor, piece.offset, piece.payload):
@@ -135,8 +135,7 @@ def _on_attached(stream: ClientStream, view: ReplicaView, path: ClientPath, fram
         return
     view.paths[path.id] = path
     _advance_upstream(stream, view, frame.received, frame.taken, frame.credit)
-    view.sent = view.received
-    view.fin_sent = False
+    view.rewind()
     _raise_produced(stream, view, frame.produced)
     if view is stream.takeover.candidate:
         stream.takeover.resend()

@@ -150,6 +150,8 @@ def unbind(stream: ClientStream, view: ReplicaView, path: ClientPath, now: Insta
     """A path no longer serves a replica: its orders died."""
     view.paths.pop(path.id, None)
     view.dropped_paths.add(path.id)
+    # Upstream that was sent on it may be lost: what the server has not confirmed is sent again elsewhere.
+    view.rewind()
     path.release(stream.down.book.owed_by(path.id, view.number), now)
     stream.counters.regrants += len(stream.down.book.drop(path.id, view.number))
     if stream.takeover.candidate is view:

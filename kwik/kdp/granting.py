@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kwik.base.ranges import RangeSet
 from kwik.config import MIN_STREAM_EXTRA_BYTES
+from kwik.kdp import sending
 from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView, ViewState
 from kwik.kdp.scheduler import Lane
@@ -63,7 +64,7 @@ def plan(stream: ClientStream, now: Instant) -> None:
     if not lanes:
         return
     book, size = stream.down.book, stream.down.block_bytes
-    if book.unassigned and any(lane.has_room(size) for lane in lanes):
+    if book.unassigned and any(_is_worthwhile(lane, size) for lane in lanes):
         stream.context.scheduler.plan(list(book.unassigned), lanes, size)
         for lane in lanes:
             for first in range(0, len(lane.assigned), MAX_ORDER_BLOCKS):
@@ -100,6 +101,11 @@ def revoke(stream: ClientStream, order: Order, from_block: int) -> None:
         return
     order.is_revoked = True
     stream.context.send(path, frames.Revoke(view.number, ((order.number, from_block),)))
+
+
+def _is_worthwhile(lane: Lane, block_bytes: int) -> bool:
+    """Orders are given a few blocks at a time: one frame for each block would cost more than it gains."""
+    return lane.target_bytes - lane.queued_bytes >= min(4 * block_bytes, max(block_bytes, lane.target_bytes // 4))
 
 
 def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
@@ -172,6 +178,9 @@ def _issue(
         if not order.remaining:
             continue
         path.on_ordered(order.remaining.total, now)
+        if (chosen[-1] + 1) * size > view.credit_told:
+            # An order may not reach beyond the credit; the ACK goes first on the same pipe.
+            sending.tell_credit(stream, view, path)
         # What waits at the head of the line overtakes what was ordered ahead of time.
         urgent = copy or chosen[0] * size <= stream.down.delivered
         stream.context.send(path, frames.Grant(view.number, order.number, urgent, tuple(part)))

@@ -76,6 +76,10 @@ class ReplicaView:
         self.next_order += 1
         return OrderId(self.next_order - 1)
 
+    def rewind(self) -> None:
+        """Send again, on another path, what the server has not confirmed of the upstream."""
+        self.sent, self.fin_sent = self.received, False
+
     def live_paths(self) -> list[ClientPath]:
         """Attached paths that are not silent, best first."""
         return sorted((path for path in self.paths.values() if not path.is_silent), key=lambda path: (path.rtt_s, path.id))

@@ -82,10 +82,16 @@ def acknowledge(stream: ClientStream) -> None:
         path = view.control_path()
         if path is None or not view.open_sent:
             continue
-        floor = floor_for(stream, view)
-        if stream.credit - view.credit_told >= step or floor - view.floor_told >= max(step, stream.down.block_bytes):
-            view.floor_told, view.credit_told = max(floor, view.floor_told), stream.credit
-            stream.context.send(path, frames.Ack(view.number, view.floor_told, view.credit_told))
+        moved = floor_for(stream, view) - view.floor_told
+        if stream.credit - view.credit_told >= step or moved >= max(step, stream.down.block_bytes):
+            tell_credit(stream, view, path)
+
+
+def tell_credit(stream: ClientStream, view: ReplicaView, path: ClientPath) -> None:
+    """Queue an ACK with the present floor and credit."""
+    view.floor_told = max(floor_for(stream, view), view.floor_told)
+    view.credit_told = stream.credit
+    stream.context.send(path, frames.Ack(view.number, view.floor_told, view.credit_told))
 
 
 def floor_for(stream: ClientStream, view: ReplicaView) -> int:

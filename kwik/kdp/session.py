@@ -361,6 +361,9 @@ class DataSession:
         for stream in self.streams.values():
             if silent:
                 stream.counters.regrants += len(stream.down.book.suspend(path.id))
+                for view in stream.usable_views():
+                    if path.id in view.paths and view.live_paths():
+                        view.rewind()
             else:
                 stream.down.book.resume(path.id)
         self.touch_all()

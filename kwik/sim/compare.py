@@ -61,7 +61,7 @@ def is_single(scenario: Scenario) -> bool:
 def check_single(outcome: Outcome) -> list[str]:
     """6: first byte and end come when a plain connection that carries the framing as well would bring them."""
     scenario = outcome.world.scenario
-    plain = World(scenario, PlainCores(speaks_first=bool(scenario.greeting_bytes))).run()
+    plain = World(scenario, PlainCores()).run()
     down = scenario.servers[0].down
     ours, theirs = outcome.world.client.streams[0], plain.world.client.streams[0]
     if ours.first_byte_at is None or theirs.first_byte_at is None:

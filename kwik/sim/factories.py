@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 from kwik.config import Config, ServerConfig
+from kwik.core.client import ClientCore
 from kwik.core.port import FactsView
+from kwik.core.server import ServerCore
 from kwik.sim.endpoints import ClientSide, ServerSide
 from kwik.sim.plain import PlainClient, PlainServer
 
@@ -34,27 +36,20 @@ class RealCores:
     def client(
         self, service: str, config: Config, facts: FactsView, rng: random.Random, trace: Trace | None
     ) -> ClientSide:
-        from kwik.core.client import ClientCore
-
         core = ClientCore(
             service, config, facts=facts, token_bytes=rng.randbytes, rng=random.Random(rng.random()), trace=trace
         )
-        return cast("ClientSide", core)
+        return core
 
     def server(
         self, config: ServerConfig, incarnation: bytes, facts: FactsView, rng: random.Random, trace: Trace | None
     ) -> ServerSide:
-        from kwik.core.server import ServerCore
-
         core = ServerCore(config, incarnation=incarnation, facts=facts, token_bytes=rng.randbytes, trace=trace)
-        return cast("ServerSide", core)
+        return core
 
 
 class PlainCores:
     """One path, one stream, nothing else."""
-
-    def __init__(self, *, speaks_first: bool = False) -> None:
-        self._speaks_first = speaks_first
 
     def client(
         self, service: str, config: Config, facts: FactsView, rng: random.Random, trace: Trace | None
@@ -64,4 +59,4 @@ class PlainCores:
     def server(
         self, config: ServerConfig, incarnation: bytes, facts: FactsView, rng: random.Random, trace: Trace | None
     ) -> ServerSide:
-        return PlainServer(speaks_first=self._speaks_first)
+        return PlainServer()

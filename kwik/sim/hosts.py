@@ -237,9 +237,9 @@ class Host:
             self.enter(self._on_timer)
 
     def _on_timer(self) -> None:
+        """Even if the deadline has moved meanwhile: early calls are harmless."""
         core, now = self.core, self.clock.now
-        due = core.deadline()
-        if due is None or due > now:
+        if core.deadline() is None:
             return
         core.on_timeout(now)
         after = core.deadline()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_AHEAD: Final = 1 << 20
 """Bytes that an application may write ahead of the path."""
 HEAD_BYTES: Final = 4
+OPENING: Final = b"\xff" * HEAD_BYTES
+"""Precedes the first piece of a client: the stream begins even if the client has nothing to say yet."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class _Flow:
     inbox: bytearray = field(default_factory=bytearray)
     is_in_ended: bool = False
     raw: bytearray = field(default_factory=bytearray)
+    opening: bytes = b""
     left: int = 0
     """Bytes of the piece that is arriving which are still to come."""
     is_open: bool = True
@@ -95,9 +98,10 @@ class PlainCore:
             if not flow.left:
                 if len(raw) < HEAD_BYTES:
                     break
-                flow.left = int.from_bytes(raw[:HEAD_BYTES], "big")
-                flow.is_in_ended = not flow.left
+                head = bytes(raw[:HEAD_BYTES])
                 del raw[:HEAD_BYTES]
+                flow.left = 0 if head == OPENING else int.from_bytes(head, "big")
+                flow.is_in_ended = head == bytes(HEAD_BYTES)
             part = raw[: flow.left]
             flow.inbox += part
             flow.left -= len(part)
@@ -116,21 +120,27 @@ class PlainCore:
         return any(self._has_news(flow) for flow in self._flows.values() if flow.path == path)
 
     def _has_news(self, flow: _Flow) -> bool:
-        return flow.is_open and (bool(flow.out) or (flow.is_out_ended and not flow.is_end_sent))
+        return flow.is_open and (bool(flow.out) or bool(flow.opening) or (flow.is_out_ended and not flow.is_end_sent))
 
     def on_room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         pieces: list[tuple[int, bytes]] = []
         for flow in self._flows.values():
             if flow.path != path or not self._has_news(flow) or size <= HEAD_BYTES:
                 continue
-            data = bytes(flow.out[: size - HEAD_BYTES])
-            del flow.out[: len(data)]
-            flow.is_end_sent = not data
-            size -= HEAD_BYTES + len(data)
-            pieces.append((flow.key, len(data).to_bytes(HEAD_BYTES, "big") + data))
-            if data:
-                self._actions.append(PortWritable(flow.key))
+            pieces.append((flow.key, self._next_piece(flow, size - HEAD_BYTES)))
+            size -= len(pieces[-1][1])
         return pieces
+
+    def _next_piece(self, flow: _Flow, limit: int) -> bytes:
+        opening, flow.opening = flow.opening, b""
+        data = bytes(flow.out[:limit])
+        del flow.out[: len(data)]
+        if data:
+            self._actions.append(PortWritable(flow.key))
+        elif not flow.is_out_ended:
+            return opening
+        flow.is_end_sent = not data
+        return opening + len(data).to_bytes(HEAD_BYTES, "big") + data
 
     def on_timeout(self, now: Instant) -> None:
         """There are no timers."""
@@ -166,10 +176,10 @@ class PlainClient(PlainCore):
         for flow in self._flows.values():
             flow.path = path
 
-    def dial(self, now: Instant, *, replicas: int = 1, confirm: bool = False) -> PortKey:
+    def dial(self, now: Instant, *, replicas: int = 1) -> PortKey:
         key = self._next_key
         self._next_key += 1
-        self._flows[key] = _Flow(key, self._path)
+        self._flows[key] = _Flow(key, self._path, opening=OPENING)
         return key
 
     def close(self, now: Instant) -> None:
@@ -183,15 +193,10 @@ class PlainClient(PlainCore):
 
 
 class PlainServer(PlainCore):
-    """Accepts a stream when its first bytes come, or at once if the server is to speak first."""
-
-    def __init__(self, *, speaks_first: bool = False) -> None:
-        super().__init__()
-        self._speaks_first = speaks_first
+    """Accepts a stream when its first bytes come."""
 
     def on_path_writable(self, path: PathId, binding: bytes, remote: tuple[str, int] | None, now: Instant) -> None:
-        if self._speaks_first:
-            self._begin(path, 1)
+        """The client speaks first."""
 
     def _begin(self, path: PathId, pipe: int) -> None:
         self._flows[pipe] = _Flow(pipe, path, is_open=False)

@@ -171,7 +171,7 @@ class World:
             self.client.side.stream_stats(self.client.streams[0].key, self.clock.now) if self.client.streams else None
         )
         if stats is not None and stats.anchor:
-            return next((place for place in self.places if stats.anchor.startswith(place.name)), None)
+            return next((place for place in self.places if stats.anchor == str(place.site.address)), None)
         return next((place for place in self.places if place.host.instances), None)
 
 

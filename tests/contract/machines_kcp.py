@@ -132,7 +132,7 @@ CASES = (
     ),
     Case(
         "recovery",
-        Recovery,
+        lambda: Recovery(60.0),
         st.one_of(
             call("on_recover", INSTANCES),
             call("on_attempt", INSTANCES, PATHS),

@@ -581,3 +581,53 @@ def test_a_join_whose_instance_dies_meanwhile_does_no_harm():
     rig.down(PathId(1), "reset")
     rig.run(1)
     assert rig.connected() == ["a"]
+
+
+def test_a_restart_behind_a_path_that_seems_alive_is_believed_when_the_path_misses_a_ping():
+    old = Server("a", (A,), incarnation=b"1" * 16)
+    rig = Rig(old)
+    rig.want(1)
+    rig.run(1.1)
+    old.answers = False
+    rig.add(Server("a", (A,), incarnation=b"2" * 16), sighted=False)
+    past = Instance("a", b"1" * 16)
+    rig.do(lambda now: rig.control.on_recover(past, now))
+    rig.run(0.03)
+    assert len(rig.control.admitted_paths()) == 2  # nothing yet speaks against the old one
+    assert not any(item.instance_dead for item in rig.gone())
+    rig.run(0.4)
+    assert [item.instance_dead for item in rig.gone() if item.instance == past] == [True]
+    assert [rig.control.instance_of(path) for path in rig.control.paths()] == [Instance("a", b"2" * 16)]
+
+
+def test_the_same_server_at_another_address_says_nothing_about_the_first():
+    rig = Rig(Server("a", (A,), incarnation=b"1" * 16))
+    rig.want(1)
+    rig.run(1)
+    rig.servers[A].answers = False
+    rig.add(Server("a", (A2,), incarnation=b"2" * 16))
+    rig.run(10)
+    assert not any(item.instance_dead for item in rig.gone())
+    assert rig.connected() == ["a"]
+
+
+def test_whether_more_servers_may_be_found():
+    rig = Rig(Server("a", (A,)), Server("x", (B,), refuses=True))
+    assert rig.control.may_find_more(rig.now)
+    rig.want(2)
+    rig.run(0.01)
+    assert rig.control.may_find_more(rig.now)
+    rig.run(5)
+    assert rig.control.may_find_more(rig.now)  # one waits for its back-off
+    rig.do(lambda now: rig.control.on_sighting(sighting("x", kind=SightingKind.GONE), now))
+    rig.run(5)
+    assert not rig.control.may_find_more(rig.now)
+
+
+def test_a_path_that_dies_after_a_long_life_is_tried_again_at_once():
+    rig = Rig(Server("a", (A,)))
+    rig.want(1)
+    rig.run(20)
+    rig.down(rig.control.paths()[0], "reset")
+    rig.run(0.05)
+    assert rig.connected() == ["a"]

@@ -10,7 +10,7 @@ A, B = Instance("a", bytes(16)), Instance("b", bytes(16))
 
 
 def test_tries_at_once_then_with_back_off_for_as_long_as_it_takes():
-    recovery = Recovery()
+    recovery = Recovery(60.0)
     recovery.on_recover(A, START)
     recovery.on_recover(A, START)
     assert recovery.is_stuck(A)
@@ -31,7 +31,7 @@ def test_tries_at_once_then_with_back_off_for_as_long_as_it_takes():
 
 
 def test_an_old_attempt_makes_room_and_a_young_one_does_not():
-    recovery = Recovery()
+    recovery = Recovery(60.0)
     recovery.on_recover(A, START)
     for number in range(MAX_ATTEMPTS):
         recovery.on_attempt(A, PathId(number + 1), START + number)
@@ -43,7 +43,7 @@ def test_an_old_attempt_makes_room_and_a_young_one_does_not():
 
 
 def test_the_end_gives_up_what_is_under_way():
-    recovery = Recovery()
+    recovery = Recovery(60.0)
     recovery.on_attempt(A, PathId(9), START)
     recovery.on_recover(A, START)
     recovery.on_recover(B, START)
@@ -57,4 +57,17 @@ def test_the_end_gives_up_what_is_under_way():
     assert recovery.actions() == [GiveUp(PathId(2))]
     assert not recovery.is_stuck(A)
     recovery.on_recovered(B)
+    assert recovery.deadline() is None
+
+
+def test_a_case_of_which_nobody_speaks_any_more_ends():
+    recovery = Recovery(1.0)
+    recovery.on_recover(A, START)
+    recovery.on_attempt(A, PathId(1), START)
+    recovery.on_recover(A, START + 0.5)
+    recovery.actions()
+    recovery.on_timeout(START + 1.4)
+    assert recovery.actions() == [TryInstance(A, 1)]
+    recovery.on_timeout(START + 1.8)
+    assert recovery.actions() == [GiveUp(PathId(1))]
     assert recovery.deadline() is None

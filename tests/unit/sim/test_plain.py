@@ -15,7 +15,7 @@ from kwik.sim.world import World
 
 
 def run(scenario):
-    return World(scenario, PlainCores(speaks_first=bool(scenario.greeting_bytes))).run()
+    return World(scenario, PlainCores()).run()
 
 
 def scenario(*, plan=None, stream=None, **more):
@@ -46,11 +46,11 @@ def test_first_byte_takes_two_round_trips_and_no_more():
     assert outcome.world.client.streams[0].first_byte_at == pytest.approx(START_S + 0.2, abs=0.001)
 
 
-def test_a_server_that_speaks_first_needs_one():
+def test_a_server_that_speaks_first_needs_no_request():
     link = LinkPlan(rate_bytes_s=1e7, delay_s=0.05)
     plan = ServerPlan(up=link, down=link, handshake_s=0.0, connect_s=0.0)
     outcome = run(scenario(plan=plan, packet_bytes=1200, stream=ClientPlan(greeting_bytes=50)))
-    assert outcome.world.client.streams[0].first_byte_at == pytest.approx(START_S + 0.1, abs=0.001)
+    assert outcome.world.client.streams[0].first_byte_at == pytest.approx(START_S + 0.2, abs=0.001)
 
 
 def test_a_long_transfer_fills_the_link():
