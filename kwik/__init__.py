@@ -13,6 +13,29 @@ Where things are, from the top down; each part knows only those below it:
 - `kwik.base`, `kwik.wire`, `kwik.config`, `kwik.trace`, `kwik.types`, `kwik.errors`: what both planes stand on
 """
 
-__all__ = ["__version__"]
+from kwik import aio, errors
+from kwik.blocking import Listener, create_connection, dial, listen
+from kwik.config import Config, ServerConfig
+from kwik.conn import Conn
+from kwik.errors import ConfigError, ConnectRefused, DialTimeout, KwikError, NoServers, StreamReset
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Conn",
+    "ConnectRefused",
+    "DialTimeout",
+    "KwikError",
+    "Listener",
+    "NoServers",
+    "ServerConfig",
+    "StreamReset",
+    "__version__",
+    "aio",
+    "create_connection",
+    "dial",
+    "errors",
+    "listen",
+]
 
 __version__ = "0.1.0"

@@ -192,10 +192,11 @@ class _Serve:
 class Server:
     """A running server; `async with` closes it. Every method may be called from any loop."""
 
-    def __init__(self, server: EngineServer, announcements: list[Announcement], offer: Offer) -> None:
+    def __init__(self, server: EngineServer, acceptor: _Acceptor | Backlog, offer: Offer) -> None:
         self._server = server
-        self._announcements = announcements
+        self._acceptor = acceptor
         self._offer = offer
+        self._announcements: list[Announcement] = []
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -229,14 +230,19 @@ class Server:
         await on_engine(self._retire())
 
     async def wait_closed(self) -> None:
-        """Return once the server was closed."""
+        """Return once the server was closed and, on the loop that started it, every callback has ended."""
         await on_engine(self._server.wait_closed())
+        await self._acceptor.wait_idle()
 
     async def __aenter__(self) -> Server:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+        await self.wait_closed()
+
+    async def _announce(self, announcer: Announcer) -> None:
+        self._announcements.append(await announcer.announce(self._offer))
 
     async def _replicas(self) -> list[ReplicaSnapshot]:
         return self._server.replica_views()
@@ -284,11 +290,10 @@ async def _serve(address: Address, wanted: _Serve, acceptor: _Acceptor | Backlog
     server = await EngineServer.start(current, address, config=config, tls=tls, reach=acceptor.reach)
     acceptor.local = socket_name(server.address)
     offer = Offer(config.service, config.server_id, (server.address,))
-    announcements: list[Announcement] = []
-    result = Server(server, announcements, offer)
+    result = Server(server, acceptor, offer)
     try:
         for announcer in announcers:
-            announcements.append(await announcer.announce(offer))
+            await result._announce(announcer)
     except BaseException:
         await result.close()
         raise
@@ -319,6 +324,12 @@ class _Acceptor:
         conn = Conn(fileno=application.detach()).attach(handle)
         self._loop.call_soon_threadsafe(self._start, conn)
         return Reached(end, handle, conn.fileno())
+
+    async def wait_idle(self) -> None:
+        """On the loop of the callbacks: return when all have ended. On another one: at once."""
+        if self._tasks and asyncio.get_running_loop() is self._loop:
+            await asyncio.wait(self._tasks)
+            await asyncio.sleep(0)  # their transports close in the next turn
 
     async def _on_loop(self, connect: Upstream) -> socket.socket:
         if self._loop is asyncio.get_running_loop():

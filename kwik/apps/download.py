@@ -6,7 +6,7 @@ import hashlib
 import http.client
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -178,3 +178,11 @@ def shares_of(stream: object) -> tuple[ShareSnapshot, ...]:
     ask = getattr(stream, "stats", None)
     stats = ask() if ask is not None else None
     return () if stats is None else tuple(stats.shares)
+
+
+def bytes_by_server(shares: Iterable[ShareSnapshot]) -> dict[str, int]:
+    """What each server delivered, by its id; one that came back after a restart counts once."""
+    found: dict[str, int] = {}
+    for share in shares:
+        found[share.server_id] = found.get(share.server_id, 0) + share.delivered_bytes
+    return found

@@ -59,7 +59,7 @@ class Upstream:
         except TimeoutError:
             raise TimeoutError(errno.ETIMEDOUT, f"{self} did not answer within {limit_s:g} s") from None
         except OSError as error:
-            raise OSError(error.errno, f"{self}: {error.strerror or error}") from None
+            raise OSError(error.errno, f"{self}: {_reason(error)}") from None
 
     async def _connect(self) -> socket.socket:
         if self.address is None:
@@ -86,3 +86,10 @@ async def _connected(family: int, address: str | tuple[object, ...]) -> socket.s
         made.close()
         raise
     return made
+
+
+def _reason(error: OSError) -> str:
+    """The system's words: asyncio puts the address into them, which is said already."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

@@ -30,6 +30,11 @@ class RangeSet:
         """How many integers are in the set."""
         return self._total
 
+    @property
+    def start(self) -> int | None:
+        """The smallest integer in the set; None if it is empty."""
+        return self._bounds[0] if self._bounds else None
+
     def add(self, start: int, stop: int) -> int:
         """Add [start, stop); returns how many of them were new."""
         return self._replace(start, stop, inside=True)

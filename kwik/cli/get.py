@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from kwik.apps.download import Downloaded, DownloadError, Progress, Sink, Target, download
+from kwik.apps.download import Downloaded, DownloadError, Progress, Sink, Target, bytes_by_server, download
 from kwik.apps.figures import bit_rate, rate_text, size_text, time_text
 from kwik.apps.target_file import TargetFile
 from kwik.cli.options import Subparsers, add_command, add_output, add_sources, seconds, sources_of, start_logging
@@ -99,16 +99,13 @@ def _fetch(args: argparse.Namespace, target: Target, sink: Sink) -> Downloaded:
 
 def _report(args: argparse.Namespace, path: Path | None, done: Downloaded) -> None:
     rate_bps = bit_rate(done.received_bytes, done.duration_s)
-    total = sum(share.delivered_bytes for share in done.shares) or 1
+    delivered = bytes_by_server(done.shares)
+    total = sum(delivered.values()) or 1
     if args.json:
+        addresses = {share.server_id: share.address for share in done.shares}
         servers = [
-            {
-                "id": share.server_id,
-                "address": share.address,
-                "bytes": share.delivered_bytes,
-                "share": round(share.delivered_bytes / total, 4),
-            }
-            for share in done.shares
+            {"id": name, "address": addresses[name], "bytes": count, "share": round(count / total, 4)}
+            for name, count in delivered.items()
         ]
         result: dict[str, Any] = {
             "url": args.url,
@@ -121,7 +118,7 @@ def _report(args: argparse.Namespace, path: Path | None, done: Downloaded) -> No
         }
         print(json.dumps(result))
     elif path is not None or args.verbose:
-        parts = [f"{share.server_id} {share.delivered_bytes / total:.0%}" for share in done.shares]
+        parts = [f"{name} {count / total:.0%}" for name, count in delivered.items()]
         told = f" ({', '.join(parts)})" if parts else ""
         text = f"{path}: {size_text(done.received_bytes)} in {time_text(done.duration_s)}, {rate_text(rate_bps)}{told}"
         print(text, file=sys.stdout if path is not None else sys.stderr)

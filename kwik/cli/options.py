@@ -111,6 +111,8 @@ def start_logging(verbose: int) -> None:
     """Log to stderr: warnings, with -v information, with -vv everything."""
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    if level > logging.DEBUG:
+        logging.getLogger("quic").setLevel(logging.WARNING)  # it takes every packet of interest for information
 
 
 def typed(parse: Callable[[str], Value]) -> Callable[[str], Value]:

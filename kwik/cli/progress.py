@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from kwik.apps.download import Progress
+from kwik.apps.download import Progress, bytes_by_server
 from kwik.apps.figures import bit_rate, rate_text, size_text, time_text
 
 PLAIN_EVERY_S: Final = 2.0
@@ -51,11 +51,10 @@ class ProgressLine:
         fresh = bit_rate(progress.received_bytes - self._last_bytes, passed_s)
         self._rate_bps = _smooth(self._rate_bps, fresh)
         self._last_bytes = progress.received_bytes
-        for share in progress.shares:
-            before = self._last_shares.get(share.server_id, 0)
-            fresh = bit_rate(share.delivered_bytes - before, passed_s)
-            self._share_rates[share.server_id] = _smooth(self._share_rates.get(share.server_id, 0.0), fresh)
-            self._last_shares[share.server_id] = share.delivered_bytes
+        for name, count in bytes_by_server(progress.shares).items():
+            fresh = bit_rate(count - self._last_shares.get(name, 0), passed_s)
+            self._share_rates[name] = _smooth(self._share_rates.get(name, 0.0), fresh)
+            self._last_shares[name] = count
 
     def _text(self, progress: Progress) -> str:
         parts = [size_text(progress.received_bytes)]

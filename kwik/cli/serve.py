@@ -25,7 +25,7 @@ from kwik.cli.options import (
     typed,
 )
 from kwik.errors import ConfigError
-from kwik.types import Address, parse_service
+from kwik.types import Address, ServiceName, parse_service, service_address
 
 if TYPE_CHECKING:
     from kwik.aio import Server
@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--files {args.files}: not a directory")
     if (args.advertise or args.mdns_interface) and not args.announce:
         raise ConfigError("--advertise and --mdns-interface need --announce")
+    _check_certificate(args.cert, args.key, args.service)
     start_logging(args.verbose)
     if args.replicated and args.upstream is not None:
         print(REPLICATED_WARNING, file=sys.stderr, flush=True)
@@ -137,6 +138,18 @@ async def _start(args: argparse.Namespace) -> Server:
     if args.files is not None:
         return await aio.start_server(partial(serve_files, args.files.resolve()), args.listen, **options)
     return await aio.start_server(None, args.listen, connect=args.upstream.connect, **options)
+
+
+def _check_certificate(certfile: str, keyfile: str | None, service: ServiceName) -> None:
+    """Raises ConfigError for a certificate that every client of the service would refuse."""
+    from kwik.quic.tls import ServerTls, certificate_names, normal_name
+
+    tls = ServerTls(certfile=certfile, keyfile=keyfile)
+    names, host = certificate_names(tls.leaf), normal_name(service_address(service).host)
+    wildcard = f"*.{host.partition('.')[2]}"
+    if host not in names and wildcard not in names:
+        known = ", ".join(names) or "nothing"
+        raise ConfigError(f"{certfile} is for {known}: clients of {service} want a certificate for {host}")
 
 
 def _announcers(args: argparse.Namespace) -> list[Announcer]:

@@ -24,7 +24,7 @@ from kwik.kcp.actions import (
     SendMessage,
 )
 from kwik.kcp.control import Control, Want
-from kwik.kdp import failover
+from kwik.kdp import failover, granting
 from kwik.kdp.session import DataSession
 from kwik.kdp.snapshots import PathSnapshot, ShareSnapshot, StreamStats
 from kwik.kdp.stream import Phase
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from kwik.kdp.stream import ClientStream
     from kwik.types import Instant, PathId
 
+MIN_STEP_S = 0.001
+"""on_timeout is due at most this often."""
 SETTLE_ROUNDS = 8
 """How often the planes may hand work to each other within one turn; two suffice, more is a defect."""
 
@@ -70,6 +72,10 @@ class ClientCore:
         self._due: Instant | None = None
         self._is_closed = False
         self._is_stale = False
+        self._timed_out_at: Instant = 0.0
+        self._is_due = True
+        self._deadline_known = False
+        self._data.hints.may_find_more = self._may_find_more
 
     # -- discovery and paths ---------------------------------------------------------------------------------------
 
@@ -100,7 +106,7 @@ class ClientCore:
         reader = self._readers.get(path)
         if reader is None:
             return
-        self._tick(now)
+        self._tick(now, light=True)
         try:
             reader.feed(pipe, data, lambda received: self._on_received(path, received))
         except RemoteProtocolError as error:
@@ -121,7 +127,7 @@ class ClientCore:
 
     def on_room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         """What goes out on the path now, control first."""
-        self._tick(now)
+        self._tick(now, light=True)
         self._settle()
         messages = self._messages.get(path)
         output: list[tuple[int, bytes]] = []
@@ -143,6 +149,7 @@ class ClientCore:
         """The deadline has passed; early or repeated calls are harmless."""
         due = self._due
         self._tick(now)
+        self._timed_out_at = now
         if due is not None:
             self._data.on_lag(now - due, now)
         self._control.on_timeout(now)
@@ -150,10 +157,14 @@ class ClientCore:
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
-        times = [self._control.deadline(), self._data.deadline(self._now)]
+        if self._deadline_known:
+            return self._due
+        self._deadline_known = True
+        times = [self._control.deadline(), self._data.deadline()]
         if self._idle_since is not None and not self._is_closed:
             times.append(self._idle_since + self._config.session_idle_s)
-        later = [when if when > self._now else self._now + 0.001 for when in times if when is not None]
+        # Never an instant that on_timeout has seen already; yet a due one must not move away while other inputs come.
+        later = [max(when, self._timed_out_at + MIN_STEP_S) for when in times if when is not None]
         self._due = min(later, default=None)
         return self._due
 
@@ -223,9 +234,15 @@ class ClientCore:
 
     def consume(self, key: PortKey, size: int, now: Instant) -> None:
         """See BytePort."""
-        stream = self._touched(key, now)
-        if stream is not None:
-            stream.consume(size, now)
+        stream = self._data.streams.get(key)
+        if stream is None:
+            return
+        self._tick(now, light=True)
+        stream.consume(size, now)
+        if granting.is_credit_due(stream):
+            self._data.touch(stream)
+        else:
+            self._data.light(stream)
 
     def at_end(self, key: PortKey) -> bool:
         """See BytePort. Asking when it is true shows the end: the stream may then be done."""
@@ -273,9 +290,13 @@ class ClientCore:
 
     # -- the two planes meet ---------------------------------------------------------------------------------------
 
-    def _tick(self, now: Instant) -> None:
+    def _tick(self, now: Instant, *, light: bool = False) -> None:
+        """Time goes on; `light`: an input that by itself asks for no decision."""
         self._now = max(self._now, now)
         self._is_stale = True
+        if not light:
+            self._is_due = True
+            self._deadline_known = False
 
     def _touched(self, key: PortKey, now: Instant) -> ClientStream | None:
         self._tick(now)
@@ -289,6 +310,7 @@ class ClientCore:
 
     def _on_received(self, path: PathId, received: Received) -> None:
         if isinstance(received, ServerHello | Joined | Drain):
+            self._is_due = True
             self._control.on_message(path, received, self._now)
             self._perform_control()
         elif isinstance(received, DataPiece):
@@ -300,21 +322,25 @@ class ClientCore:
         if not self._is_stale:
             return
         self._is_stale = False
+        if not self._is_due and not self._data.is_touched:
+            self._data.settle_lit(self._now)
+            return
         now = self._now
+        self._is_due = False
+        self._deadline_known = False
         for path in self._data.paths:
             self._data.set_facts(path, self._facts(path, now))
         for _ in range(SETTLE_ROUNDS):
-            self._data.hints.may_find_more = self._may_find_more(now)
             self._data.hints.early_path = self._control.early_path()
             self._data.settle(now)
             if not self._tell_control(now) and not self._perform_control():
                 break
         self._check_idle(now)
 
-    def _may_find_more(self, now: Instant) -> bool:
+    def _may_find_more(self) -> bool:
         if self._is_closed:
             return False
-        return self._discovery_detail is None or self._control.may_find_more(now)
+        return self._discovery_detail is None or self._control.may_find_more(self._now)
 
     def _tell_control(self, now: Instant) -> bool:
         want = self._wanted()

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from kwik.types import Instant, PathId
 
 
+MIN_STEP_S = 0.001
+"""on_timeout is due at most this often."""
+
+
 class ServerCore:
     """One server. See `kwik.core.port` for the port calls."""
 
@@ -49,6 +53,7 @@ class ServerCore:
         self._remotes: dict[PathId, tuple[str, int] | None] = {}
         self._counts: dict[bytes, int] = {}
         self._now: Instant = 0.0
+        self._timed_out_at: Instant = 0.0
         self._data.client_path = self._numbers.get
 
     # -- paths -----------------------------------------------------------------------------------------------------
@@ -103,6 +108,7 @@ class ServerCore:
     def on_timeout(self, now: Instant) -> None:
         """The deadline has passed."""
         self._now = now
+        self._timed_out_at = now
         self._data.on_timeout(now)
         self._sessions.on_timeout(now)
         self._drain.on_timeout(now)
@@ -110,8 +116,9 @@ class ServerCore:
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
-        times = [self._data.deadline(self._now), self._sessions.deadline(), self._drain.deadline()]
-        later = [when if when > self._now else self._now + 0.001 for when in times if when is not None]
+        times = [self._data.deadline(), self._sessions.deadline(), self._drain.deadline()]
+        # Never an instant that on_timeout has seen already; yet a due one must not move away while other inputs come.
+        later = [max(when, self._timed_out_at + MIN_STEP_S) for when in times if when is not None]
         return min(later, default=None)
 
     def actions(self) -> list[object]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kwik.config import Config
 from kwik.core.client import ClientCore
 from kwik.discovery.provider import DiscoveryProvider
-from kwik.engine.driver import Driver
+from kwik.engine.driver import Driver, PathInputs
 from kwik.engine.paths import PathTable
 from kwik.engine.sources import Sources
 from kwik.engine.streams import ClientStreams, Dialled
@@ -120,9 +120,9 @@ class ClientSession:
         task.add_done_callback(lambda _: self._opening.pop(number, None))
 
     async def _open_path(self, number: PathId, address: Address) -> None:
-        def adopt(path: QuicPath) -> Driver:
+        def adopt(path: QuicPath) -> PathInputs:
             self._driver.paths.add(number, path)
-            return self._driver
+            return self._driver.inputs
 
         limits = QuicLimits(idle_timeout_s=self.config.idle_timeout_s)
         try:

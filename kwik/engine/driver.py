@@ -71,13 +71,14 @@ class StreamOwner(Protocol):
 
 
 class Driver:
-    """Implements PathEvents for every path of the core and BridgeOwner for every bridge. Event loop's thread only."""
+    """Implements BridgeOwner for every bridge; `inputs` hears every path. Event loop's thread only."""
 
     def __init__(self, core: Core, paths: PathTable) -> None:
         self.core = core
         self.paths = paths
         self.owner: PathOwner
         self.streams: StreamOwner
+        self.inputs = PathInputs(self)
         self.bridges: dict[PortKey, Bridge] = {}
         self._empty: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
@@ -118,7 +119,7 @@ class Driver:
                 self.step_soon()
         except Exception:  # noqa: BLE001 - logged
             delay_s = DEFECT_PAUSE_S
-            self._report(None)
+            self.report(None)
         finally:
             self._in_step = False
         self._arm(delay_s)
@@ -202,69 +203,24 @@ class Driver:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._tell(None, self.core.on_timeout, self.now):
+        if self.tell(None, self.core.on_timeout, self.now):
             self.step()
         elif not self._closed:
             self._timer = self._loop.call_later(DEFECT_PAUSE_S, self._on_timer)
 
-    def _tell(self, path: QuicPath | None, call: Callable[..., None], *args: object) -> bool:
+    def tell(self, path: QuicPath | None, call: Callable[..., None], *args: object) -> bool:
         """Call into the core; False if it raised what it must not. Protocol errors never leave a core."""
         try:
             call(*args)
         except Exception:  # noqa: BLE001 - logged
-            self._report(path)
+            self.report(path)
             return False
         return True
 
-    def _report(self, path: QuicPath | None) -> None:
+    def report(self, path: QuicPath | None) -> None:
         """The core is at fault (or we are): say so, and end what is affected."""
         _log.exception("internal error%s", "" if path is None else f" on {path.description}")
         self.owner.on_defect(path)
-
-    # ------------------------------------------------------------ PathEvents
-
-    def on_writable(self, path: QuicPath, binding: bytes, now: float) -> None:
-        """See PathEvents."""
-        number = self.paths.number_of(path)
-        if number is not None:
-            self._tell(path, self.owner.on_writable, number, path, binding, now)
-
-    def on_up(self, path: QuicPath, now: float) -> None:
-        """See PathEvents. The cores only want to know about `on_writable`."""
-
-    def on_data(self, path: QuicPath, pipe: int, data: bytes, now: float) -> None:
-        """See PathEvents."""
-        number = self.paths.number_of(path)
-        if number is not None:
-            self._tell(path, self.core.on_path_data, number, pipe, data, now)
-
-    def on_room(self, path: QuicPath, n_bytes: int, now: float) -> None:
-        """See PathEvents."""
-        number = self.paths.number_of(path)
-        if number is None:
-            path.wants_room = False
-            return
-        try:
-            for pipe, data in self.core.on_room(number, n_bytes, now):
-                path.send(pipe, data)
-            path.wants_room = self.core.wants_room(number)
-        except Exception:  # noqa: BLE001 - logged
-            path.wants_room = False
-            self._report(path)
-        self.step_soon()
-
-    def on_pong(self, path: QuicPath, ping_id: int, now: float) -> None:
-        """See PathEvents."""
-        number = self.paths.number_of(path)
-        if number is not None:
-            self._tell(path, self.core.on_pong, number, ping_id, now)
-
-    def on_down(self, path: QuicPath, reason: PathEnd, now: float) -> None:
-        """See PathEvents."""
-        number = self.paths.remove(path)
-        if number is not None:
-            self._tell(None, self.core.on_path_down, number, describe_end(reason), now)
-            self.step_soon()
 
     # ------------------------------------------------------------ BridgeOwner
 
@@ -277,3 +233,53 @@ class Driver:
         _log.error("internal error on stream %d", key, exc_info=error)
         self.end_stream(key, StreamReset("internal error: see the log", code=ErrorCode.INTERNAL))
         self.owner.on_defect(None)
+
+
+class PathInputs:
+    """Implements PathEvents for every path of the core."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def on_writable(self, path: QuicPath, binding: bytes, now: float) -> None:
+        """See PathEvents."""
+        number = self._driver.paths.number_of(path)
+        if number is not None:
+            self._driver.tell(path, self._driver.owner.on_writable, number, path, binding, now)
+
+    def on_up(self, path: QuicPath, now: float) -> None:
+        """See PathEvents. The cores only want to know about `on_writable`."""
+
+    def on_data(self, path: QuicPath, pipe: int, data: bytes, now: float) -> None:
+        """See PathEvents."""
+        number = self._driver.paths.number_of(path)
+        if number is not None:
+            self._driver.tell(path, self._driver.core.on_path_data, number, pipe, data, now)
+
+    def on_room(self, path: QuicPath, n_bytes: int, now: float) -> None:
+        """See PathEvents."""
+        number = self._driver.paths.number_of(path)
+        if number is None:
+            path.wants_room = False
+            return
+        try:
+            for pipe, data in self._driver.core.on_room(number, n_bytes, now):
+                path.send(pipe, data)
+            path.wants_room = self._driver.core.wants_room(number)
+        except Exception:  # noqa: BLE001 - logged
+            path.wants_room = False
+            self._driver.report(path)
+        self._driver.step_soon()
+
+    def on_pong(self, path: QuicPath, ping_id: int, now: float) -> None:
+        """See PathEvents."""
+        number = self._driver.paths.number_of(path)
+        if number is not None:
+            self._driver.tell(path, self._driver.core.on_pong, number, ping_id, now)
+
+    def on_down(self, path: QuicPath, reason: PathEnd, now: float) -> None:
+        """See PathEvents."""
+        number = self._driver.paths.remove(path)
+        if number is not None:
+            self._driver.tell(None, self._driver.core.on_path_down, number, describe_end(reason), now)
+            self._driver.step_soon()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kwik.config import ServerConfig
 from kwik.core.server import ServerCore
 from kwik.engine.bridge import Bridge
-from kwik.engine.driver import Driver
+from kwik.engine.driver import Driver, PathInputs
 from kwik.engine.handle import SocketName, StreamHandle
 from kwik.engine.local import LocalEnd
 from kwik.engine.paths import PathTable
@@ -212,9 +212,9 @@ class EngineServer:
         await self._driver.leave(limit_s)
         await self.close()
 
-    def _adopt(self, path: QuicPath) -> Driver:
+    def _adopt(self, path: QuicPath) -> PathInputs:
         self._driver.paths.add_numbered(path)
-        return self._driver
+        return self._driver.inputs
 
     # ------------------------------------------------------------ PathOwner
 

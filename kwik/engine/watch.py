@@ -47,7 +47,7 @@ class Watcher:
 
     def descriptors(self) -> list[int]:
         """Everything that is watched, and the watcher's own descriptor: what a forked child has to give up."""
-        return [*self._watches, self._epoll.fileno()]
+        return [] if self._epoll.closed else [*self._watches, self._epoll.fileno()]
 
     def close(self) -> None:
         """Stop; the descriptors that are still watched stay open."""

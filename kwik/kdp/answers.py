@@ -27,30 +27,34 @@ def on_frame(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: S
     _DISPATCH[type(frame)](stream, view, path, frame, now)
 
 
-def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: DataPiece, now: Instant) -> None:
-    """Downstream bytes. Raises LocalProtocolError (UNAUTHORISED_DATA) if no order covers them."""
+def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: DataPiece, now: Instant) -> bool:
+    """Downstream bytes; True if more than bytes has changed (an order is done, a block is held).
+
+    Raises LocalProtocolError (UNAUTHORISED_DATA) if no order covers them.
+    """
     size = len(piece.payload)
     end = piece.offset + size
     book = stream.down.book
     if path.id in view.dropped_paths and not book.remaining_of(path.id, view.number, piece.order):
         stream.counters.duplicate_bytes += size
-        return
-    book.on_data(path.id, view.number, OrderId(piece.order), piece.offset, size)
+        return False
+    order = book.on_data(path.id, view.number, OrderId(piece.order), piece.offset, size)
     path.on_data(size, now)
     view.first_data_at = now if view.first_data_at is None else view.first_data_at
     view.last_data_at = now
     _raise_produced(stream, view, end)
     if end <= stream.down.floor:
         stream.counters.duplicate_bytes += size
-        return
-    for block in stream.down.add(view, stream.anchor, piece.offset, piece.payload):
-        judge(stream, block)
+        return not order.remaining
+    settled = [judge(stream, block) for block in stream.down.add(view, stream.anchor, piece.offset, piece.payload)]
+    return any(settled) or not order.remaining
 
 
-def judge(stream: ClientStream, block: int) -> None:
-    """See whether a block is held for good now; blame those whose copy is wrong."""
+def judge(stream: ClientStream, block: int) -> bool:
+    """See whether a block is held for good now; blame those whose copy is wrong. True if something has changed."""
     held, rejected = stream.down.judge(block, stream.anchor)
-    if held and not stream.down.book.is_settled(block):
+    is_news = held and not stream.down.book.is_settled(block)
+    if is_news:
         for order in stream.down.book.settle(block):
             if order.is_copy and not order.is_revoked:
                 revoke(stream, order, 0)
@@ -61,6 +65,7 @@ def judge(stream: ClientStream, block: int) -> None:
         if liar is not None and liar.is_usable:
             # It sent bytes other than those that it had announced: nothing it says counts any more.
             stream.drop_view(liar, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+    return is_news or bool(rejected)
 
 
 def compare(stream: ClientStream, view: ReplicaView) -> None:

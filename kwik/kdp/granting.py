@@ -28,6 +28,8 @@ MAX_RANGES = 16
 """Ranges in one GRANT."""
 MAX_ORDER_BLOCKS = 64
 """Blocks in one order, so that a revoke can be fine."""
+CREDIT_PARTS = 32
+"""Credit is looked at when the reader has taken this part of the window."""
 COPY_SHARE_SMALL = 0.06
 COPY_SHARE_LARGE = 0.02
 COPY_SMALL_BYTES = 1 << 20
@@ -56,6 +58,15 @@ def extend_credit(stream: ClientStream, now: Instant) -> None:
     if down.book.final is not None:
         limit = min(limit, -(-down.book.final // down.block_bytes))
     down.book.extend(limit)
+
+
+def is_credit_due(stream: ClientStream) -> bool:
+    """Whether the reader has taken so much, or stands at such a place, that decisions are due."""
+    down, anchor = stream.down, stream.anchor
+    if anchor is None or stream.takeover.is_running or down.delivered == anchor.final:
+        return True
+    window = stream.context.config.receive_window_bytes
+    return stream.credit - down.delivered <= window - max(window // CREDIT_PARTS, down.block_bytes)
 
 
 def plan(stream: ClientStream, now: Instant) -> None:

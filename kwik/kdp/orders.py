@@ -46,6 +46,7 @@ class OrderBook:
     counts: dict[PathId, int] = field(default_factory=dict)
     """Orders outstanding per path, shared by all streams of the session."""
     _orders: dict[tuple[PathId, int, OrderId], Order] = field(default_factory=dict)
+    _by_path: dict[PathId, dict[Order, None]] = field(default_factory=dict)
     _by_block: dict[int, list[Order]] = field(default_factory=dict)
     _settled: RangeSet = field(default_factory=RangeSet)
 
@@ -78,6 +79,7 @@ class OrderBook:
             self.unassigned.subtract(block, block + 1)
         if order.remaining:
             self._orders[order.path, order.replica, order.number] = order
+            self._by_path.setdefault(order.path, {})[order] = None
             self.counts[order.path] = self.counts.get(order.path, 0) + 1
 
     def on_data(self, path: PathId, replica: int, number: OrderId, offset: Offset, size: int) -> Order:
@@ -194,7 +196,7 @@ class OrderBook:
 
     def on_path(self, path: PathId) -> list[Order]:
         """The orders under way on a path, oldest first."""
-        return [order for order in self._orders.values() if order.path == path]
+        return list(self._by_path.get(path, {}))
 
     def _blocks_of(self, order: Order) -> list[int]:
         size = self.block_bytes
@@ -238,3 +240,4 @@ class OrderBook:
     def _forget(self, order: Order) -> None:
         if self._orders.pop((order.path, order.replica, order.number), None) is not None:
             self.counts[order.path] -= 1
+            self._by_path[order.path].pop(order, None)

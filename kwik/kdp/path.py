@@ -69,6 +69,8 @@ class ClientPath:
     received_bytes: int = 0
     last_data_at: Instant | None = None
     is_silent: bool = False
+    silent_due: Instant | None = None
+    """When it becomes silent if nothing comes, as judged last; packets only move it later."""
     is_draining: bool = False
     in_use: bool = True
     facts: PathFacts | None = None

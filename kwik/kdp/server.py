@@ -59,6 +59,7 @@ class DataServer:
         self._next_key = 1
         self.pool = MemoryPool(config.memory_bytes)
         self.draining = False
+        self._seen: Instant = 0.0
 
     # -- paths -----------------------------------------------------------------------------------------------------
 
@@ -361,6 +362,7 @@ class DataServer:
 
     def on_timeout(self, now: Instant) -> None:
         """Lingering replicas whose time is up are aborted; short runs become due."""
+        self._seen = now
         for session, replica in list(self._ports.values()):
             since = replica.pathless_since
             if since is not None and now >= since + self._config.linger_s:
@@ -370,14 +372,14 @@ class DataServer:
             if due is not None and due <= now:
                 self._wake(replica)
 
-    def deadline(self, now: Instant) -> Instant | None:
+    def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
         due: list[Instant] = []
         for _, replica in self._ports.values():
             if replica.pathless_since is not None:
                 due.append(replica.pathless_since + self._config.linger_s)
             run_at = replica.deadline()
-            if run_at is not None and run_at > now:
+            if run_at is not None and run_at > self._seen:
                 due.append(run_at)
         return min(due, default=None)
 

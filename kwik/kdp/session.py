@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kwik.config import Config
@@ -33,7 +34,7 @@ class Hints:
 
     replicated: dict[Instance, bool]
     upstream_credit: dict[PathId, int]
-    may_find_more: bool = True
+    may_find_more: Callable[[], bool]
     early_path: PathId | None = None
     """The one path that may carry OPEN before its hello was read (SPEC §4.1)."""
 
@@ -58,7 +59,7 @@ class DataSession:
         self.pool = MemoryPool(config.memory_bytes)
         self.scheduler = by_name(config.scheduler)
         self.order_counts: dict[PathId, int] = {}
-        self.hints = Hints({}, {})
+        self.hints = Hints({}, {}, lambda: True)
         self.streams: dict[int, ClientStream] = {}
         self.paths: dict[PathId, ClientPath] = {}
         self.to_recover: list[Instance] = []
@@ -67,9 +68,11 @@ class DataSession:
         self._next_key = 1
         self._next_replica = 1
         self._touched: dict[int, None] = {}
+        self._lit: dict[int, None] = {}
         self._flushes: list[Flush] = []
         self._all_silent_since: Instant | None = None
         self._lag_until: Instant | None = None
+        self._seen: Instant = 0.0
 
     # -- what streams ask (StreamContext) --------------------------------------------------------------------------
 
@@ -103,7 +106,7 @@ class DataSession:
 
     def may_find_more(self) -> bool:
         """Whether further servers may still turn up."""
-        return self.hints.may_find_more
+        return self.hints.may_find_more()
 
     def upstream_credit(self, path: ClientPath) -> int | None:
         """The first upstream credit that the path's hello named."""
@@ -219,10 +222,13 @@ class DataSession:
                 return
             raise LocalProtocolError(f"replica {number} is not bound to this path")
         if isinstance(what, DataPiece):
-            answers.on_data(stream, view, state, what, now)
+            if answers.on_data(stream, view, state, what, now) or state.is_silent:
+                self.touch(stream)
+            else:
+                self._lit[stream.key] = None
         else:
             answers.on_frame(stream, view, state, what, now)
-        self.touch(stream)
+            self.touch(stream)
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
@@ -252,8 +258,26 @@ class DataSession:
             self._flushes.append(Flush(key, stream.log.end, replicas, token))
             self.touch(stream)
 
+    @property
+    def is_touched(self) -> bool:
+        """Whether some stream has more to do than to show its application what has arrived."""
+        return bool(self._touched)
+
+    def light(self, stream: ClientStream) -> None:
+        """Bytes came or went and nothing else changed."""
+        self._lit[stream.key] = None
+
+    def settle_lit(self, now: Instant) -> None:
+        """Streams to which bytes came and nothing else: their applications are told, no decision is due."""
+        lit, self._lit = self._lit, {}
+        for key in lit:
+            stream = self.streams.get(key)
+            if stream is not None:
+                stream.tell_readable(now)
+
     def settle(self, now: Instant) -> None:
         """Every touched stream acts: places, credits, plans, fails over, tells its application."""
+        self.settle_lit(now)
         self._judge_silence(now)
         for _ in range(4):
             if not self._touched:
@@ -325,18 +349,16 @@ class DataSession:
             self._lag_until = now + min(late_s, BLAME_WAIT_S)
 
     def _silent_at(self, path: ClientPath) -> Instant | None:
-        dues = [
-            order.first_due
-            for stream in self.streams.values()
-            for order in stream.down.book.on_path(path.id)
-            if self._is_owed(stream, order.replica, order.remaining)
-        ]
-        return path.silent_at(min(dues, default=None))
-
-    def _is_owed(self, stream: ClientStream, replica: int, remaining: object) -> bool:
-        view = stream.views.get(replica)
-        start = next(iter(remaining), (0, 0))[0]  # type: ignore[call-overload]
-        return view is not None and view.produced > start
+        dues = []
+        for stream in self.streams.values():
+            # Orders of one path come due in the order in which they were given: the first that is owed decides.
+            for order in stream.down.book.on_path(path.id):
+                view, start = stream.views.get(order.replica), order.remaining.start
+                if view is not None and start is not None and view.produced > start:
+                    dues.append(order.first_due)
+                    break
+        path.silent_due = path.silent_at(min(dues, default=None))
+        return path.silent_due
 
     def _judge_silence(self, now: Instant) -> None:
         """Blame paths that owe something and say nothing; forgive those that speak again."""
@@ -372,30 +394,32 @@ class DataSession:
 
     def on_timeout(self, now: Instant) -> None:
         """Some deadline has passed."""
+        self._seen = now
         self.touch_all()
 
-    def deadline(self, now: Instant) -> Instant | None:
+    def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
         due: list[Instant] = []
         for path in self._admitted.values():
-            at = None if path.is_silent else self._silent_at(path)
+            at = None if path.is_silent else path.silent_due
             if at is not None:
                 due.append(at)
         if self._all_silent_since is not None:
             due.append(self._all_silent_since + BLAME_WAIT_S)
-        if self._lag_until is not None and self._lag_until > now:
+        if self._lag_until is not None:
             due.append(self._lag_until)
         for stream in self.streams.values():
-            due += self._stream_dues(stream, now)
-        later = [at for at in due if at > now]
+            due += self._stream_dues(stream)
+        # An instant that on_timeout has seen is over; one that has merely passed is still due.
+        later = [at for at in due if at > self._seen]
         return min(later, default=None)
 
-    def _stream_dues(self, stream: ClientStream, now: Instant) -> list[Instant]:
-        dues = [granting.late_head_at(stream), stream.end_due(now)]
+    def _stream_dues(self, stream: ClientStream) -> list[Instant]:
+        dues = [granting.late_head_at(stream), stream.end_due()]
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)
         if stream.phase in (Phase.PENDING, Phase.RECOVERING):
-            dues.append(now + RETRY_S)
+            dues.append(max(self._seen, stream.began_at) + RETRY_S)
         return [at for at in dues if at is not None]
 
     # -- room ------------------------------------------------------------------------------------------------------

@@ -287,10 +287,10 @@ class ClientStream:
 
     def may_end(self, now: Instant) -> bool:
         """Whether the end of file may be shown now (SPEC §6.5)."""
-        due = self.end_due(now)
+        due = self.end_due()
         return due is not None and now >= due and not self.app.end_shown
 
-    def end_due(self, now: Instant) -> Instant | None:
+    def end_due(self) -> Instant | None:
         """When the end of file may be shown; None if the stream does not stand at its end."""
         anchor = self.anchor
         if anchor is None or anchor.final is None or anchor.final_at is None or not anchor.is_usable:

@@ -14,7 +14,10 @@ from kwik.sim.scenario import FaultKind, FaultPlan, LieKind, Scenario, ServerPla
 from kwik.sim.server_port import Pace
 
 BLOCK_BYTES: Final = 64
-MOST_BYTES: Final = 120_000
+RACE_BLOCK_BYTES: Final = 2048
+"""Races need blocks next to which a digest is small: a slow anchor must be able to announce for fast helpers."""
+RACE_PACKET_BYTES: Final = 600
+MOST_BYTES: Final = 60_000
 """Longest stream: more costs time and shows nothing new."""
 MEDIAN_WINDOWS: Final = 20
 
@@ -59,7 +62,7 @@ def _log_uniform(dice: random.Random, low: float, high: float) -> float:
 
 
 def _draw_size(dice: random.Random, *, least_windows: float = 0.05) -> _Size:
-    window_blocks = dice.choice((8, 16, 16, 32, 32, 64))
+    window_blocks = dice.choice((8, 8, 16, 16, 16, 32, 32, 64))
     windows = min(max(MEDIAN_WINDOWS * math.exp(dice.gauss(0, 0.8)), least_windows), 4 * MEDIAN_WINDOWS)
     total = int(min(windows * window_blocks * BLOCK_BYTES, MOST_BYTES)) + dice.randrange(2 * BLOCK_BYTES)
     if dice.random() < 0.03 and least_windows < 1:
@@ -68,7 +71,7 @@ def _draw_size(dice: random.Random, *, least_windows: float = 0.05) -> _Size:
 
 
 def _draw_link(dice: random.Random, rate: float, rtt_s: float, packet_bytes: int) -> LinkPlan:
-    queue = int(max(30 * packet_bytes, rate * rtt_s * dice.uniform(0.7, 3.0)))
+    queue = int(max(12 * packet_bytes, rate * max(rtt_s, 0.05) * dice.uniform(0.7, 2.0)))
     jitter_s = dice.uniform(0, 0.2) * rtt_s if dice.random() < 0.4 else 0.0
     loss = dice.uniform(0, 0.03) if dice.random() < 0.25 else 0.0
     return LinkPlan(rate_bytes_s=rate, delay_s=rtt_s / 2, jitter_s=jitter_s, queue_bytes=queue, loss=loss)
@@ -167,7 +170,7 @@ def _draw_fault(dice: random.Random, kind: FaultKind, total: int) -> FaultPlan:
 
 def _draw_any(seed: int, dice: random.Random) -> Scenario:
     size = _draw_size(dice)
-    packet_bytes = dice.choice((40, 48, 64, 100))
+    packet_bytes = dice.choice((24, 32, 32, 48, 100))
     count = dice.choices(range(1, 9), weights=(15, 25, 22, 14, 8, 6, 5, 5))[0]
     servers = _draw_servers(dice, count, size, packet_bytes)
     streams = _draw_streams(dice, size)
@@ -208,27 +211,35 @@ def _upstream_bytes(plan: ClientPlan) -> int:
 
 
 def _draw_race(seed: int, dice: random.Random) -> Scenario:
-    size = _draw_size(dice, least_windows=20.0)
-    if size.total_bytes < MEDIAN_WINDOWS * size.window_blocks * BLOCK_BYTES:
-        size = replace(size, window_blocks=max(2, size.total_bytes // (MEDIAN_WINDOWS * BLOCK_BYTES)))
-    servers = _draw_servers(dice, dice.choice((2, 2, 3, 3, 4, 6, 8)), size, 48)
-    calm = tuple(replace(plan, up=_calm(plan.up), down=_calm(plan.down)) for plan in servers)
+    window_blocks = dice.choice((24, 32, 48))
+    total = MEDIAN_WINDOWS * window_blocks * RACE_BLOCK_BYTES + dice.randrange(4096)
+    size = _Size(total, 1.0, window_blocks)
+    servers = _draw_servers(dice, dice.choice((2, 2, 3, 3, 4, 6)), size, RACE_PACKET_BYTES)
+    # The window is what the rates need, or up to three times as much: twice the sum of rates x largest RTT.
+    need = 2 * sum(plan.down.rate_bytes_s for plan in servers) * max(plan.rtt_s for plan in servers)
+    factor = window_blocks * RACE_BLOCK_BYTES / (need * dice.uniform(1.0, 3.0))
+    calm = tuple(replace(plan, up=_calm(plan.up, factor), down=_calm(plan.down, factor)) for plan in servers)
     stream = ClientPlan(answers=(size.total_bytes,), finish=dice.choice(("bye", "half-close", "half-close-first")))
     return Scenario(
         name="race",
         seed=seed,
         servers=calm,
         streams=(stream,),
-        window_blocks=size.window_blocks,
-        first_window_blocks=size.window_blocks,
-        send_window_blocks=size.window_blocks * 2,
-        recruit_backlog_bytes=4 * BLOCK_BYTES,
+        block_bytes=RACE_BLOCK_BYTES,
+        packet_bytes=RACE_PACKET_BYTES,
+        window_blocks=window_blocks,
+        first_window_blocks=window_blocks,
+        send_window_blocks=window_blocks * 2,
+        recruit_backlog_bytes=4 * RACE_BLOCK_BYTES,
     )
 
 
-def _calm(plan: LinkPlan) -> LinkPlan:
-    """Without loss: the time of two runs could not be compared."""
-    return replace(plan, loss=0.0, jitter_s=0.0, rate_bytes_s=max(plan.rate_bytes_s, 1000.0))
+def _calm(plan: LinkPlan, factor: float) -> LinkPlan:
+    """Without loss, for the times of two runs are to be compared; with a queue of 50 to 100 ms."""
+    rate = plan.rate_bytes_s * factor
+    return replace(
+        plan, loss=0.0, jitter_s=0.0, rate_bytes_s=rate, queue_bytes=int(max(12 * RACE_PACKET_BYTES, rate * 0.1))
+    )
 
 
 def _draw_single(seed: int, dice: random.Random) -> Scenario:

@@ -36,16 +36,14 @@ class RealCores:
     def client(
         self, service: str, config: Config, facts: FactsView, rng: random.Random, trace: Trace | None
     ) -> ClientSide:
-        core = ClientCore(
+        return ClientCore(
             service, config, facts=facts, token_bytes=rng.randbytes, rng=random.Random(rng.random()), trace=trace
         )
-        return core
 
     def server(
         self, config: ServerConfig, incarnation: bytes, facts: FactsView, rng: random.Random, trace: Trace | None
     ) -> ServerSide:
-        core = ServerCore(config, incarnation=incarnation, facts=facts, token_bytes=rng.randbytes, trace=trace)
-        return core
+        return ServerCore(config, incarnation=incarnation, facts=facts, token_bytes=rng.randbytes, trace=trace)
 
 
 class PlainCores:

@@ -87,13 +87,13 @@ def check_exact(outcome: Outcome, app: ClientApp, lineages: list[Lineage]) -> li
     received = bytes(app.received)
     possible = [lineage for lineage in lineages if received in lineage]
     if not possible:
-        if _is_late_lie(outcome, received, lineages):
+        if _is_late_lie(outcome, app.number, received, lineages):
             return []
         return [f"1: stream {app.number} read what no server says: {_difference(received, lineages)}"]
     found = []
     if app.seen == "end" and not any(one.output.ended and one.output.data == received for one in possible):
         found.append(f"3: stream {app.number} ended cleanly after {len(received)} of {app.plan.total_bytes} bytes")
-    anchors = outcome.world.watch.anchors
+    anchors = outcome.world.watch.anchors.get(app.number, [])
     honest = [lineage for lineage in possible if lineage.place.plan.is_honest]
     if anchors and not honest and not any(one.place.name in anchors for one in possible):
         names = ", ".join(one.place.name for one in possible)
@@ -101,10 +101,11 @@ def check_exact(outcome: Outcome, app: ClientApp, lineages: list[Lineage]) -> li
     return found
 
 
-def _is_late_lie(outcome: Outcome, received: bytes, lineages: list[Lineage]) -> bool:
+def _is_late_lie(outcome: Outcome, number: int, received: bytes, lineages: list[Lineage]) -> bool:
     """True if the truth is followed by what a lying server sent that had become the anchor: nobody can know better."""
+    anchors = outcome.world.watch.anchors.get(number, [])
     for lineage in lineages:
-        if lineage.place.plan.lie != "data" or lineage.place.name not in outcome.world.watch.anchors:
+        if lineage.place.plan.lie != "data" or lineage.place.name not in anchors:
             continue
         data, at = lineage.output.data, lineage.place.plan.lie_at
         truth = data[:at] + bend(data[at:])
@@ -163,7 +164,7 @@ def must_complete(outcome: Outcome, app: ClientApp, lineages: list[Lineage]) -> 
     truth = reference(scenario.program, scenario.greeting_bytes, None, bytes(app.written), eof=app.wrote_eof)
     agreeing = [one for one in lineages if one.output == truth and one.place.plan.lie is None]
     others = [one for one in lineages if one not in agreeing]
-    if any(one.place.name in world.watch.anchors for one in others):
+    if any(one.place.name in world.watch.anchors.get(app.number, []) for one in others):
         return False
     return _is_recruitable(scenario, app) and any(_stays(outcome, one.place) for one in agreeing)
 

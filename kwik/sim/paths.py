@@ -29,6 +29,8 @@ REORDERING: Final = 3
 """A packet is lost when one sent so many later was acknowledged (RFC 9002 §6.1.1)."""
 FIRST_PTO_S: Final = 0.3
 LONGEST_BACKOFF: Final = 6
+LEAST_ROOM: Final = 256
+"""Less room is never offered, however small packets are: heads of frames and digests are not scaled down."""
 MOST_REPEATED_WORDS: Final = 16
 
 
@@ -229,9 +231,10 @@ class PathEnd:
             rtt_s = max(sender.rtt.smoothed_s, 1e-3)
             window = max(window - sender.flight_bytes, 0) + AHEAD_S * window / rtt_s
         room = int(window) - sender.unsent_bytes
-        if room >= self._rules.packet_bytes:
+        least = max(self._rules.packet_bytes, LEAST_ROOM)
+        if room >= least:
             return room
-        return 0 if sender.unsent_bytes or self._credit_bytes is not None else self._rules.packet_bytes
+        return 0 if sender.unsent_bytes or self._credit_bytes is not None else least
 
     def write(self, pipe: int, data: bytes) -> None:
         """Put bytes on a pipe; they leave with `flush`."""
@@ -335,7 +338,9 @@ class PathEnd:
 
     def _say_closed(self) -> None:
         """Tell the other side that the path is over; repeated when more comes, for the word may be lost."""
-        if self._last_words is not None and self._last_words[1] < MOST_REPEATED_WORDS:
+        if self._last_words is not None and self._last_words[1] < LEAST_ROOM: Final = 256
+"""Less room is never offered, however small packets are: heads of frames and digests are not scaled down."""
+MOST_REPEATED_WORDS:
             text, count = self._last_words
             self._last_words = (text, count + 1)
             self._transmit(2 * self._rules.overhead_bytes, PathEnd.finish, text)

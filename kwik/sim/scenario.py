@@ -92,7 +92,7 @@ class Scenario:
     replicated: bool = True
     faults: tuple[FaultPlan, ...] = ()
     block_bytes: int = 64
-    packet_bytes: int = 48
+    packet_bytes: int = 32
     window_blocks: int = 32
     first_window_blocks: int = 32
     send_window_blocks: int = 64
@@ -166,12 +166,14 @@ class Scenario:
 
     def alone(self, number: int) -> Scenario:
         """The same with one server only and without faults."""
-        return replace(self, servers=(self.servers[number],), faults=(), name=f"{self.name}-alone", replicas=1)
+        return replace(
+            self, servers=(self.servers[number],), faults=(), name=f"{self.name}-alone", replicas=1, horizon_s=1e5
+        )
 
 
 def link(rate_bytes_s: float, rtt_s: float, **more: float) -> LinkPlan:
-    """Half of a round trip with a queue of two round trips, at least 24 packets of 48 bytes."""
-    queue = int(more.pop("queue_bytes", max(24 * 48, 2 * rate_bytes_s * rtt_s)))
+    """Half of a round trip with a queue of two round trips, at least twenty packets."""
+    queue = int(more.pop("queue_bytes", max(20 * 32, 2 * rate_bytes_s * rtt_s)))
     return LinkPlan(rate_bytes_s=rate_bytes_s, delay_s=rtt_s / 2, queue_bytes=queue, **more)
 
 

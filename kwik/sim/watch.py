@@ -39,8 +39,8 @@ class Watch:
     client_held_bytes: int = 0
     """Most that the client's core held at a sample."""
     server_held_bytes: int = 0
-    anchors: list[str] = field(default_factory=list)
-    """The anchors of the first stream, each as often as it became one."""
+    anchors: dict[int, list[str]] = field(default_factory=dict)
+    """Of each stream: its anchors, each as often as it became one. Kept only if not all servers say the same."""
     _turns: int = 0
     _world: World | None = None
 
@@ -65,17 +65,22 @@ class Watch:
         self.print_line(f"{now:12.6f}  {name:<8} {event}")
 
     def after_client_turn(self, world: World) -> None:
-        """Look at what changes slowly; at the anchor every time if not all servers say the same."""
+        """Look at what changes slowly; at the anchors every time if not all servers say the same."""
         if world.has_liars:
-            place = world.anchor_place()
-            if place is not None and (not self.anchors or self.anchors[-1] != place.name):
-                self.anchors.append(place.name)
+            self._note_anchors(world)
         self._turns += 1
         if self._turns % SAMPLE_EVERY:
             return
         self.client_held_bytes = max(self.client_held_bytes, held_bytes(world.client.side))
         for place in world.places:
             self.server_held_bytes = max(self.server_held_bytes, held_bytes(place.host.side))
+
+    def _note_anchors(self, world: World) -> None:
+        for app in world.client.streams:
+            place = world.anchor_place(app.number) if app.seen == "open" else None
+            anchors = self.anchors.setdefault(app.number, [])
+            if place is not None and anchors[-1:] != [place.name]:
+                anchors.append(place.name)
 
     def on_settled(self, world: World) -> None:
         """All streams have ended and the session is idle."""

@@ -165,13 +165,15 @@ class World:
 
     # ------------------------------------------------------------ questions
 
-    def anchor_place(self) -> Place | None:
-        """Where the first stream's anchor is, by what the client says."""
-        stats = (
-            self.client.side.stream_stats(self.client.streams[0].key, self.clock.now) if self.client.streams else None
-        )
-        if stats is not None and stats.anchor:
-            return next((place for place in self.places if stats.anchor == str(place.site.address)), None)
+    def anchor_place(self, number: int = 0) -> Place | None:
+        """Where a stream's anchor is, by what the client says; while it says nothing, where an application runs."""
+        streams = self.client.streams
+        if number >= len(streams):
+            return None
+        stats = self.client.side.stream_stats(streams[number].key, self.clock.now)
+        ids = [share.server_id for share in stats.shares if share.role == "anchor"] if stats is not None else []
+        if ids and ids[0]:
+            return next((place for place in self.places if place.name == ids[0]), None)
         return next((place for place in self.places if place.host.instances), None)
 
 

@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.unit.engine.fakes import EchoPort, start_bridge
-
 from kwik.conn import Conn
 from kwik.engine.bridge import Bridge
 from kwik.engine.handle import StreamHandle
 from kwik.engine.local import make_pair
 from kwik.engine.thread import engine
 from kwik.errors import KwikError
+from tests.unit.engine.fakes import EchoPort, start_bridge
 
 REMOTE = ("files.example", 80)
 LOCAL = ("127.0.0.1", 4433)

@@ -15,11 +15,11 @@ import sys
 import threading
 
 import pytest
-from tests.net.engine_streams import LOCAL, REMOTE, in_background, open_stream, settle, stream
 
 from kwik.conn import Conn
 from kwik.engine.handle import registry
 from kwik.errors import ConfigError, ConnectRefused, StreamReset
+from tests.net.engine_streams import LOCAL, REMOTE, in_background, open_stream, settle, stream
 
 LINGER_ABORT = struct.pack("ii", 1, 0)
 
@@ -234,7 +234,9 @@ def test_a_reset_tells_its_reason_for_ever(call):
             assert caught.value.errno == errno.ECONNRESET
 
 
-@pytest.mark.parametrize("call", [lambda conn: conn.send(b"x"), lambda conn: conn.sendall(b"x"), lambda c: c.write(b"x")])
+@pytest.mark.parametrize(
+    "call", [lambda conn: conn.send(b"x"), lambda conn: conn.sendall(b"x"), lambda c: c.write(b"x")]
+)
 def test_writing_after_a_reset(call):
     with stream(echo=False) as (conn, far):
         far.reset(StreamReset("broken"))
@@ -334,16 +336,17 @@ def test_close_with_unread_bytes_is_an_abort():
 
 
 def test_a_child_process_uses_it():
-    with stream() as (conn, far):
+    with stream() as (conn, _):
         conn.settimeout(10)
-        subprocess.run([sys.executable, "-c", "print('from the child')"], stdout=conn, check=True)
-        assert conn.recv(100) == b"from the child\n"
+        subprocess.run([sys.executable, "-c", "print('from the child')"], stdout=conn.fileno(), check=True)
+        with conn.makefile("rb") as file:
+            assert file.readline() == b"from the child\n"
 
 
 def test_a_reset_in_a_child_process():
     with stream(echo=False) as (conn, far):
         code = "import os\ntry: os.read(0, 1)\nexcept ConnectionResetError: print('reset')\nelse: print('eof')"
-        child = subprocess.Popen([sys.executable, "-c", code], stdin=conn, stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=conn.fileno(), stdout=subprocess.PIPE, text=True)
         far.reset(StreamReset("broken"))
         assert child.communicate(timeout=20)[0] == "reset\n"
 
@@ -383,8 +386,7 @@ def test_tls_over_it(tls_contexts):
                     assert tls.recv(100) == b"THROUGH TLS"
                     far.reset(StreamReset("broken"))
                     with pytest.raises((ConnectionResetError, ssl.SSLError)):
-                        while tls.recv(100):
-                            pass
+                        tls.recv(100)
             finally:
                 done.set()
 

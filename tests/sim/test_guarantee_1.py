@@ -92,6 +92,6 @@ def test_an_application_that_aborts_is_a_reset():
 def test_an_anchor_that_ends_too_early_is_refuted():
     servers = (server(twist=Twist(kind="shorter", at=20_000)), server(handshake_s=0.05))
     outcome = run(two(servers=servers))
-    assert outcome.world.watch.anchors == ["s0", "s1"]
+    assert outcome.world.watch.anchors == {0: ["s0", "s1"]}
     assert outcome.world.client.streams[0].seen == "end"
     assert len(outcome.world.client.streams[0].received) == LONG.total_bytes

@@ -14,7 +14,7 @@ LATE = {"handshake_s": 0.05}
 @pytest.mark.parametrize("at", [0, 20_001])
 def test_a_lying_helper_changes_nothing(lie, at):
     outcome = run(two(servers=(server(), server(lie=lie, lie_at=at, **LATE))))
-    assert outcome.world.watch.anchors == ["s0"]
+    assert outcome.world.watch.anchors == {0: ["s0"]}
     assert_complete(outcome)
 
 

@@ -104,7 +104,12 @@ class EchoPort:
 
 
 def start_bridge(
-    watcher: Watcher, port: EchoPort, end: LocalEnd, application: socket.socket | None, *, handle: StreamHandle | None = None
+    watcher: Watcher,
+    port: EchoPort,
+    end: LocalEnd,
+    application: socket.socket | None,
+    *,
+    handle: StreamHandle | None = None,
 ) -> Bridge:
     """A started bridge between the port and this end."""
     chosen = handle or StreamHandle(("127.0.0.1", 1000), ("files.example", 80))

@@ -102,7 +102,7 @@ def test_bytes_of_a_server_that_was_never_the_anchor():
     outcome = World(scenario, PlainCores()).run()
     outcome.world.client.is_idle = True
     outcome.world.client.ends.clear()
-    assert outcome.world.watch.anchors == ["s0"]
+    assert outcome.world.watch.anchors == {0: ["s0"]}
     assert breaches(outcome) == []
     received = app_of(outcome).received
     received[100:] = bend(bytes(received[100:]))

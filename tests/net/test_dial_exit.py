@@ -1,0 +1,236 @@
+"""The end of a process, and forks: nothing written before is lost, nothing hangs, no child holds a stream open."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+import kwik
+from tests.net.services import NAME, SERVICE, echo, receive_all
+
+SIZE = 3_000_000
+
+CLIENT = """
+    import os, sys
+    import kwik
+
+    conn = kwik.dial({service!r}, servers={addresses!r}, cafile={cafile!r}, timeout=20)
+    conn.sendall(b"w" * {size})
+"""
+
+
+def run(code: str, **values: object) -> subprocess.CompletedProcess[str]:
+    script = textwrap.dedent(code).format(**values)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=40, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["", "conn.close()", "sys.exit(3)", "raise SystemExit(0)", "del conn"])
+def test_what_was_written_before_the_exit_arrives(echo_service, ending):
+    got = []
+    ended = threading.Event()
+
+    def application(conn):
+        with conn:
+            got.append(len(receive_all(conn)))
+            ended.set()
+
+    echo_service.start(application)
+    result = run(
+        CLIENT + "    " + ending,
+        service=SERVICE, addresses=echo_service.addresses, cafile=str(echo_service.cafile), size=SIZE,
+    )  # fmt: skip
+    assert "Error" not in result.stderr.replace("ResourceWarning", "")
+    assert result.returncode == (3 if "3" in ending else 0)
+    assert ended.wait(20)
+    assert got == [SIZE]
+    assert echo_service.errors == []
+
+
+@pytest.mark.slow
+def test_an_exit_with_an_exception_delivers_too(echo_service):
+    got = []
+    ended = threading.Event()
+
+    def application(conn):
+        with conn:
+            got.append(len(receive_all(conn)))
+            ended.set()
+
+    echo_service.start(application)
+    result = run(
+        CLIENT + "    1 / 0",
+        service=SERVICE, addresses=echo_service.addresses, cafile=str(echo_service.cafile), size=SIZE,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stderr
+    assert ended.wait(20)
+    assert got == [SIZE]
+
+
+@pytest.mark.slow
+def test_an_exit_does_not_wait_for_a_service_that_takes_nothing(echo_service):
+    stop = threading.Event()
+
+    def application(conn):
+        stop.wait(30)
+        conn.abort()
+
+    echo_service.start(application)
+    code = (
+        CLIENT.replace('conn.sendall(b"w" * {size})', "conn.setblocking(False)")
+        + """
+    try:
+        while True:
+            conn.send(b"w" * 65536)
+    except BlockingIOError:
+        pass
+    from kwik.engine import thread
+    import atexit
+    atexit.unregister(thread.engine().stop)
+    atexit.register(thread.engine().stop, 0.2)
+    """
+    )
+    result = run(code, service=SERVICE, addresses=echo_service.addresses, cafile=str(echo_service.cafile))
+    stop.set()
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_what_a_server_wrote_before_its_exit_arrives(echo_service):
+    code = """
+        import sys
+        import kwik
+
+        listener = kwik.listen(
+            "127.0.0.1:0", service={service!r}, certfile={certfile!r}, keyfile={keyfile!r}, server_id="s"
+        )
+        print(listener.addresses[0], flush=True)
+        conn, _ = listener.accept()
+        conn.sendall(b"w" * {size})
+    """
+    script = textwrap.dedent(code).format(
+        service=SERVICE, certfile=str(echo_service.certfile), keyfile=str(echo_service.keyfile), size=SIZE
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            with kwik.dial(SERVICE, servers=[address], cafile=echo_service.cafile, timeout=20) as conn:
+                conn.settimeout(20)
+                assert len(receive_all(conn)) == SIZE
+            assert server.wait(20) == 0
+        finally:
+            server.kill()
+
+
+def in_child(call) -> int:
+    """Fork, run it there, return the exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = 0 if call() else 1
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+# Python 3.12 and later warn when a process with threads forks; that is what is tried here.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+class TestForks:
+    def test_a_child_uses_an_inherited_stream(self, echo_service):
+        echo_service.start(echo)
+        with echo_service.dial() as conn:
+
+            def child():
+                conn.sendall(b"from the child")
+                return conn.recv(100) == b"from the child" and conn.paths() == [] and conn.stats() is None
+
+            assert in_child(child) == 0
+            conn.sendall(b"and the parent")
+            assert conn.recv(100) == b"and the parent"
+
+    def test_a_child_dials_by_its_own_engine(self, echo_service):
+        echo_service.start(echo)
+        with echo_service.dial() as conn:
+            conn.sendall(b"x")
+            assert conn.recv(1) == b"x"
+
+            def child():
+                with echo_service.dial() as own:
+                    own.sendall(b"child")
+                    return own.recv(100) == b"child" and own.getsockname() != conn.getsockname()
+
+            assert in_child(child) == 0
+            conn.sendall(b"y")
+            assert conn.recv(1) == b"y"
+
+    def test_a_child_does_not_hold_the_engine_s_ends_open(self, echo_service):
+        closed = threading.Event()
+
+        def application(conn):
+            with conn:
+                conn.sendall(b"bye")
+            closed.set()
+
+        echo_service.start(application)
+        with echo_service.dial() as conn:
+            reader, writer = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.read(reader, 1)  # lives longer than the stream
+                os._exit(0)
+            try:
+                assert receive_all(conn) == b"bye"
+                assert closed.wait(20)
+            finally:
+                os.write(writer, b"x")
+                os.waitpid(pid, 0)
+                os.close(reader)
+                os.close(writer)
+
+    def test_a_pre_forked_child_accepts(self, echo_service):
+        listener = echo_service.listener()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                conn, address = listener.accept()
+                with conn:
+                    conn.sendall(b"child " + conn.recv(10))
+                    code = 0 if conn.getpeername() == address and address[0] == "127.0.0.1" else 2
+            finally:
+                os._exit(code)
+        with echo_service.dial() as conn:
+            conn.sendall(b"x")
+            conn.shutdown(socket.SHUT_WR)
+            assert receive_all(conn) == b"child x"
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_strangers_are_not_accepted(echo_service):
+    listener = echo_service.listener()
+    name = socket.socket.getsockname
+    path = super(type(listener), listener).getsockname()
+    assert name is not None
+    script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r}); print(s.recv(1))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as stranger:
+        listener.settimeout(20)
+        with echo_service.dial() as conn:
+            accepted, address = listener.accept()
+            with accepted:
+                assert address[1] == conn.getsockname()[1]
+                accepted.sendall(b"x")
+                assert conn.recv(1) == b"x"
+            listener.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+            listener.close()
+        assert stranger.wait(20) in (0, 1)
+    assert NAME

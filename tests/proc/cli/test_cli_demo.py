@@ -1,0 +1,112 @@
+"""`kwik demo` as a process: small, but with everything in it; and nothing stays behind, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.proc.cli.commands import Commands, Process
+
+SMALL = ["--size", "6MB", "--rate", "16mbit", "--rtt", "20ms"]
+
+
+def test_the_anchor_is_killed_and_the_file_arrives(commands: Commands):
+    code, out, err = commands.run("demo", *SMALL, "--json", "--keep-dir", "stage")
+    assert (code, err) == (0, "")
+    seen = json.loads(out)
+    assert seen["ok"]
+    assert seen["bytes"] == 6_000_000
+    assert seen["killed"] in seen["shares"]
+    assert 0 < seen["killed_after_s"] < seen["seconds"]
+    assert 0 < seen["kill_pause_s"] <= seen["longest_pause_s"]
+    assert seen["one_server_sample_bytes"] == 600_000
+    assert seen["stats"]["takeovers"] == 1
+    assert sum(seen["shares"].values()) >= seen["bytes"]
+    assert {path.name for path in (commands.folder / "stage").glob("*.log")} == {
+        *(f"link-{number}.log" for number in (1, 2, 3)),
+        *(f"server-{number}.log" for number in (1, 2, 3)),
+    }
+
+
+def test_one_server(commands: Commands):
+    code, out, err = commands.run("demo", "--one", "--size", "2MB")
+    assert (code, err) == (0, "")
+    assert "SHA-256        right" in out
+    assert "server-1 100%" in out
+    assert "kill" not in out
+
+
+def test_without_a_kill(commands: Commands):
+    code, out, _ = commands.run("demo", "--servers", "2", "--no-kill", *SMALL, "--json")
+    assert code == 0
+    seen = json.loads(out)
+    assert (seen["killed"], seen["kill_pause_s"]) == (None, None)
+    assert all(count > 0 for count in seen["shares"].values())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--servers", "1"], ["--servers", "0"], ["--rate", "unlimited"], ["--size", "0"], ["--rtt", "x"]]
+)
+def test_wrong_usage(commands: Commands, arguments: list[str]):
+    assert commands.run("demo", *arguments)[0] == 2
+
+
+def test_a_folder_that_is_in_use_is_left_alone(commands: Commands):
+    (commands.folder / "mine").mkdir()
+    (commands.folder / "mine" / "file").write_text("mine")
+    code, _, err = commands.run("demo", "--keep-dir", "mine")
+    assert code == 1
+    assert "not empty" in err
+    assert [path.name for path in (commands.folder / "mine").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_stays_behind(commands: Commands, number: int):
+    process = under_way(commands)
+    children = children_of(process.popen.pid)
+    assert len(children) == 6
+    process.signal(number)
+    assert process.finish()[0] in (130, 143, -9)
+    ends_at = time.monotonic() + 20
+    while any(is_alive(child) for child in children):
+        assert time.monotonic() < ends_at, "a child lives on"
+        time.sleep(0.05)
+    if number != signal.SIGKILL:
+        assert list((commands.folder / "tmp").iterdir()) == []
+
+
+def under_way(commands: Commands) -> Process:
+    """A demo in the middle of its download."""
+    temporary = commands.folder / "tmp"
+    temporary.mkdir()
+    process = commands.start("demo", "--size", "60MB", "--no-kill", settings={"TMPDIR": str(temporary)})
+    while "%" not in process.line():
+        pass
+    return process
+
+
+def children_of(pid: int) -> list[int]:
+    """Its child processes, those of all its threads."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.extend(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Neither gone nor a zombie that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_is_alive_knows_the_living():
+    assert is_alive(os.getpid())

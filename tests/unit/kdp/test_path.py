@@ -1,0 +1,145 @@
+"""What the data plane knows of a path: how much to have outstanding, and when it is silent (SPEC §6.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kwik.kdp.facts import PathFacts
+from kwik.kdp.path import (
+    DEFAULT_RTT_S,
+    FLAT_ROUNDS,
+    MIN_SILENCE_S,
+    PIPE_FACTOR,
+    SLACK_S,
+    START_BYTES,
+    START_FACTOR,
+    ClientPath,
+    StartUp,
+)
+from kwik.types import PathId
+
+NOW = 1000.0
+FACTS = PathFacts(
+    last_packet_at=None,
+    oldest_unacked_at=None,
+    smoothed_rtt_s=0.040,
+    rtt_variance_s=0.002,
+    min_rtt_s=0.03,
+    latest_rtt_s=0.04,
+    max_ack_delay_s=0.025,
+    unsent_bytes=0,
+    congestion_window=12000,
+    bytes_in_flight=0,
+    lost_packets=0,
+)
+
+
+def make(facts: PathFacts | None = FACTS) -> ClientPath:
+    return ClientPath(PathId(1), facts=facts)
+
+
+class TestOutstanding:
+    def test_orders_add_and_data_and_revokes_take_away(self):
+        path = make()
+        path.on_ordered(1000, NOW)
+        path.on_data(300, NOW + 0.1)
+        path.release(200, NOW + 0.1)
+        assert (path.outstanding_bytes, path.received_bytes) == (500, 300)
+        path.release(900, NOW + 0.2)
+        assert path.outstanding_bytes == 0
+
+    def test_a_path_is_proven_by_data(self):
+        path = make()
+        path.on_ordered(10, NOW)
+        assert not path.is_proven
+        path.on_data(10, NOW)
+        assert path.is_proven
+        assert path.last_data_at == NOW
+
+    def test_the_rate_is_measured_only_while_something_is_owed(self):
+        path = make()
+        path.on_ordered(100_000, NOW)
+        for step in range(1, 11):
+            path.on_data(10_000, NOW + 0.1 * step)
+        rate = path.rate.rate_bytes_s(NOW + 1.0)
+        assert rate == pytest.approx(100_000, rel=0.2)
+        assert path.rate.rate_bytes_s(NOW + 60.0) == rate
+
+
+class TestTarget:
+    def test_while_starting_up_it_is_at_least_64_kib(self):
+        assert make().target_bytes(10.0, 16384) == START_BYTES
+
+    def test_but_a_few_small_blocks_when_blocks_are_small(self):
+        assert make().target_bytes(10.0, 64) == 256
+
+    def test_three_times_what_came_in_the_last_round(self):
+        path = make()
+        path.start_up.last_round_bytes = 100_000
+        assert path.target_bytes(10.0, 16384) == START_FACTOR * 100_000
+        path.start_up.round_bytes = 200_000
+        assert path.target_bytes(10.0, 16384) == START_FACTOR * 200_000
+
+    def test_in_steady_state_it_fills_the_pipe(self):
+        path = make()
+        path.start_up.is_over = True
+        expected = int(PIPE_FACTOR * 1e6 * (0.040 + SLACK_S)) + 16384
+        assert path.target_bytes(1e6, 16384) == expected
+        assert path.target_bytes(1.0, 16384) == 2 * 16384
+
+    def test_start_up_ends_after_two_rounds_without_growth(self):
+        start_up, now = StartUp(), NOW
+        start_up.on_bytes(100, 0.1, now)
+        for size in (200, 400, 800):
+            now += 0.11
+            start_up.on_bytes(size, 0.1, now)
+        assert (start_up.is_over, start_up.last_round_bytes) == (False, 800)
+        for _ in range(FLAT_ROUNDS):
+            assert not start_up.is_over
+            now += 0.11
+            start_up.on_bytes(900, 0.1, now)
+        assert start_up.is_over
+        start_up.on_bytes(10_000, 0.1, now + 1.0)
+        assert start_up.best_round_bytes == 900
+
+    def test_a_round_lasts_one_round_trip(self):
+        start_up = StartUp()
+        for step in range(10):
+            start_up.on_bytes(10, 0.1, NOW + 0.009 * step)
+        assert (start_up.round_bytes, start_up.last_round_bytes) == (100, 0)
+
+
+class TestSilence:
+    def test_a_path_that_owes_nothing_is_not_silent(self):
+        assert make().silent_at(None) is None
+        assert make(None).silent_at(None) is None
+
+    def test_an_order_is_due_and_then_a_round_trip_more(self):
+        assert make().silent_at(NOW) == pytest.approx(NOW + 0.040)
+        quick = make(replace(FACTS, smoothed_rtt_s=0.001))
+        assert quick.silent_at(NOW) == pytest.approx(NOW + MIN_SILENCE_S)
+
+    def test_a_packet_is_due_after_rtt_and_variance_and_ack_delay(self):
+        path = make(replace(FACTS, oldest_unacked_at=NOW))
+        due = NOW + 0.040 + 4 * 0.002 + 0.025
+        assert path.silent_at(None) == pytest.approx(due + 0.040)
+
+    def test_the_earlier_debt_counts(self):
+        path = make(replace(FACTS, oldest_unacked_at=NOW))
+        assert path.silent_at(NOW + 0.010) == pytest.approx(NOW + 0.010 + 0.040)
+        assert path.silent_at(NOW + 9.0) == pytest.approx(NOW + 0.073 + 0.040)
+
+    def test_any_packet_shows_life(self):
+        path = make(replace(FACTS, last_packet_at=NOW + 5.0))
+        assert path.silent_at(NOW) == pytest.approx(NOW + 5.0 + 0.040)
+
+    def test_a_packet_from_before_does_not_put_it_off_nor_bring_it_forward(self):
+        path = make(replace(FACTS, last_packet_at=NOW - 5.0))
+        assert path.silent_at(NOW) == pytest.approx(NOW + 0.040)
+
+    def test_an_unmeasured_path_is_judged_by_a_guess(self):
+        for facts in (None, replace(FACTS, smoothed_rtt_s=None)):
+            assert make(facts).rtt_s == DEFAULT_RTT_S
+            assert make(facts).silent_at(NOW) == pytest.approx(NOW + DEFAULT_RTT_S)
