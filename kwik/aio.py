@@ -11,15 +11,16 @@ import contextlib
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from kwik.config import Config, ServerConfig
-from kwik.conn import Conn
+from kwik.conn import Conn, replica_count
 from kwik.discovery.provider import Announcement, Announcer, DiscoveryProvider, Offer
 from kwik.engine.backlog import Backlog
-from kwik.engine.handle import SocketName, StreamHandle
+from kwik.engine.handle import SocketName, StreamHandle, registry
 from kwik.engine.local import end_of, make_pair
 from kwik.engine.server import EngineServer, Reached
 from kwik.engine.sessions import SessionKey, TrustSpec, sessions_of
@@ -48,6 +49,7 @@ Service = str | tuple[str, int]
 """A service's name, "host:port" or (host, port)."""
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Upstream = Callable[[], Awaitable[socket.socket]]
+_NO_LOOP = "the event loop that started the server has ended"
 STREAM_LIMIT_BYTES = 65536
 """As asyncio's own: the longest line that a StreamReader takes."""
 
@@ -110,14 +112,48 @@ async def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
     ConfigError.
     """
     service, wanted = service_of(address), _Dial(**options)
-    application, handle = await on_engine(_dial(wanted.key(service), wanted))
+    handover = _Handover()
+    try:
+        await on_engine(_dial(wanted.key(service), wanted, handover))
+    except BaseException:
+        handover.abandon()
+        raise
+    application, handle = handover.taken()
     return Conn(fileno=application.detach()).attach(handle)
 
 
-async def _dial(key: SessionKey, wanted: _Dial) -> Dialled:
+async def _dial(key: SessionKey, wanted: _Dial, handover: _Handover) -> None:
     session = sessions_of(engine()).session(key)
     replicas = key.config.replicas if wanted.replicas is None else wanted.replicas
-    return await session.dial(replicas=replicas, confirm=wanted.confirm, limit_s=wanted.timeout)
+    handover.give(await session.dial(replicas=replicas, confirm=wanted.confirm, limit_s=wanted.timeout))
+
+
+class _Handover:
+    """Carries a dialled socket from the engine's thread to whoever asked, who may be cancelled at the same moment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._dialled: Dialled | None = None
+        self._abandoned = False
+
+    def give(self, dialled: Dialled) -> None:
+        """From the engine."""
+        with self._lock:
+            self._dialled = dialled
+            if self._abandoned:
+                dialled[0].close()
+
+    def abandon(self) -> None:
+        """Nobody will come for it."""
+        with self._lock:
+            self._abandoned = True
+            if self._dialled is not None:
+                self._dialled[0].close()
+
+    def taken(self) -> Dialled:
+        """What was given."""
+        assert self._dialled is not None
+        return self._dialled
 
 
 async def open_connection(
@@ -134,7 +170,7 @@ async def open_connection(
 
 async def flush(conn: Conn, replicas: int | Literal["all"] = 1) -> None:
     """As Conn.flush, without blocking the loop. Only for bytes that are in the socket: after writer.drain()."""
-    await asyncio.get_running_loop().run_in_executor(None, conn.flush, replicas)
+    await on_engine(conn._flush(replica_count(replicas)))
 
 
 # ---------------------------------------------------------------- serving
@@ -315,15 +351,21 @@ class _Acceptor:
     async def reach(self, remote: SocketName) -> Reached:
         """See kwik.engine.server.Reach. On the engine's loop."""
         if self._loop.is_closed():
-            raise OSError("the event loop that started the server has ended")
+            raise OSError(_NO_LOOP)
         if self._connect is not None:
             upstream = await self._on_loop(self._connect)
             return Reached(end_of(upstream), StreamHandle(self.local, remote))
         end, application = make_pair()
         handle = StreamHandle(self.local, remote)
         conn = Conn(fileno=application.detach()).attach(handle)
-        self._loop.call_soon_threadsafe(self._start, conn)
-        return Reached(end, handle, conn.fileno())
+        registry.add(conn.fileno(), handle)
+        try:
+            self._loop.call_soon_threadsafe(self._start, conn)
+        except RuntimeError:  # closed this very moment
+            end.close(reset=True)
+            conn.close()
+            raise OSError(_NO_LOOP) from None
+        return Reached(end, handle)
 
     async def wait_idle(self) -> None:
         """On the loop of the callbacks: return when all have ended. On another one: at once."""

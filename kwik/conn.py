@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import threading
 from collections.abc import Iterable
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 READ_BYTES = 65536
 _BROKEN = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN})
+
+
+def replica_count(replicas: int | Literal["all"]) -> int:
+    """As the cores have it: 0 for all. Raises ConfigError for a number below 1."""
+    if replicas == "all":
+        return 0
+    if not isinstance(replicas, int) or replicas < 1:
+        raise ConfigError(f'replicas must be at least 1, or "all", not {replicas!r}')
+    return replicas
 
 
 class _HonestSocket(TcpFace):
@@ -142,6 +152,7 @@ class Conn(_HonestSocket):
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         super().__init__(family, type, proto, fileno)
+        self._pid = os.getpid()
         self._gate = Gate()
         self._writing = threading.Lock()
 
@@ -149,9 +160,10 @@ class Conn(_HonestSocket):
 
     def read(self, size: int = READ_BYTES) -> bytes:
         """Some bytes, at most `size`; b"" at the end. Raises StreamReset, and TimeoutError at the read deadline."""
-        with self._gate.enter() as bell:
+        gate = self._own_gate()
+        with gate.enter() as bell:
             while True:
-                self._gate.wait(self.fileno(), "read", bell)
+                gate.wait(self.fileno(), "read", bell)
                 try:
                     return self.recv(size, socket.MSG_DONTWAIT)
                 except (BlockingIOError, TimeoutError):
@@ -163,11 +175,11 @@ class Conn(_HonestSocket):
         Raises TimeoutError at the write deadline, StreamReset; the error's `characters_written` says how much went.
         """
         view = memoryview(data).cast("B")
-        sent = 0
-        with self._writing, self._gate.enter() as bell:
+        gate, sent = self._own_gate(), 0
+        with self._writing, gate.enter() as bell:
             try:
                 while sent < len(view):
-                    self._gate.wait(self.fileno(), "write", bell)
+                    gate.wait(self.fileno(), "write", bell)
                     try:
                         sent += self.send(view[sent:], socket.MSG_DONTWAIT)
                     except BlockingIOError:
@@ -187,11 +199,11 @@ class Conn(_HonestSocket):
 
     def set_read_deadline(self, instant: float | None) -> None:
         """The deadline of `read`; see set_deadline."""
-        self._gate.set_deadline("read", instant)
+        self._own_gate().set_deadline("read", instant)
 
     def set_write_deadline(self, instant: float | None) -> None:
         """The deadline of `write`; see set_deadline."""
-        self._gate.set_deadline("write", instant)
+        self._own_gate().set_deadline("write", instant)
 
     def local_addr(self) -> Any:  # noqa: ANN401 - as getsockname()
         """As getsockname()."""
@@ -228,23 +240,33 @@ class Conn(_HonestSocket):
         `timeout` in seconds, then TimeoutError; nothing is undone by it. Raises StreamReset when the stream fails,
         ConfigError for a number below 1. An accepted stream has no replicas: returns at once.
         """
-        count = 0 if replicas == "all" else replicas
-        if replicas != "all" and (not isinstance(count, int) or count < 1):
-            raise ConfigError(f'replicas must be at least 1, or "all", not {replicas!r}')
+        count = replica_count(replicas)
+        if self._control() is not None:
+            engine().call(self._flush(count), timeout)
+        self._check_end()
+
+    async def _flush(self, replicas: int) -> None:
+        """On the engine's loop."""
         control = self._control()
         if control is not None:
-            engine().call(control.flush(count), timeout)
+            await control.flush(replicas)
         self._check_end()
 
     def _control(self) -> StreamControl | None:
         handle = self._handle
         return None if handle is None or not handle.is_here or handle.done.is_set() else handle.control
 
+    def _own_gate(self) -> Gate:
+        """In a forked child new locks: a thread that only the parent has may hold the inherited ones for ever."""
+        if self._pid != os.getpid():
+            self._pid, self._gate, self._writing = os.getpid(), self._gate.inherited(), threading.Lock()
+        return self._gate
+
     # ------------------------------------------------------------ the end
 
     def _real_close(self, *args: Any) -> None:  # noqa: ANN401 - as socket.socket has it
         """Called by CPython once nothing refers to the socket any more (`makefile` objects do)."""
-        self._gate.close()
+        self._own_gate().close()
         handle, linger_s = self._handle, self._linger_s
         if handle is not None and linger_s == 0:
             handle.aborted = True

@@ -94,6 +94,8 @@ class _Run:
         return dial(stage.service, servers=stage.addresses, cafile=stage.cafile, timeout=DIAL_LIMIT_S)
 
     def _on_bytes(self, received_bytes: int) -> None:
+        if self._failure is not None:
+            raise self._failure
         before, self._received_bytes = self._received_bytes, received_bytes
         mark = self._plan.size_bytes * self._plan.kill_share
         if before < mark <= received_bytes:

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import kwik
 from kwik.errors import KwikError
 
 READY_LIMIT_S: Final = 30.0
@@ -33,7 +32,7 @@ class Child:
         self.name = log.stem
         self._log = log
         self._line = b""
-        package = str(Path(kwik.__file__).parents[1])
+        package = str(Path(__file__).parents[2])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         with log.open("wb") as errors:
             self._process = subprocess.Popen(

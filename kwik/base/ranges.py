@@ -35,6 +35,11 @@ class RangeSet:
         """The smallest integer in the set; None if it is empty."""
         return self._bounds[0] if self._bounds else None
 
+    @property
+    def stop(self) -> int | None:
+        """One more than the largest integer in the set; None if it is empty."""
+        return self._bounds[-1] if self._bounds else None
+
     def add(self, start: int, stop: int) -> int:
         """Add [start, stop); returns how many of them were new."""
         return self._replace(start, stop, inside=True)

@@ -146,8 +146,9 @@ def _check_certificate(certfile: str, keyfile: str | None, service: ServiceName)
 
     tls = ServerTls(certfile=certfile, keyfile=keyfile)
     names, host = certificate_names(tls.leaf), normal_name(service_address(service).host)
-    wildcard = f"*.{host.partition('.')[2]}"
-    if host not in names and wildcard not in names:
+    parent = host.partition(".")[2]
+    # A wildcard for all of a top-level domain is believed by nobody (RFC 6125 §7.2).
+    if host not in names and not ("." in parent and f"*.{parent}" in names):
         known = ", ".join(names) or "nothing"
         raise ConfigError(f"{certfile} is for {known}: clients of {service} want a certificate for {host}")
 

@@ -74,6 +74,7 @@ class ClientCore:
         self._is_stale = False
         self._timed_out_at: Instant = 0.0
         self._is_due = True
+        self._told_over: list[int] = []
         self._deadline_known = False
         self._data.hints.may_find_more = self._may_find_more
 
@@ -97,7 +98,7 @@ class ClientCore:
         self._tick(now)
         self._readers[path] = PipeReader("server")
         self._messages[path] = []
-        self._data.on_path_writable(path)
+        self._data.on_path_writable(path, str(self._control.address_of(path) or ""))
         self._control.on_path_writable(path, binding, now)
         self._data.touch_all()
 
@@ -170,7 +171,10 @@ class ClientCore:
 
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""
+        for key in self._told_over:
+            self._data.ended.pop(key, None)
         self._settle()
+        self._told_over = list(self._data.ended)
         actions = self._actions[:]
         self._actions.clear()
         return actions
@@ -200,7 +204,7 @@ class ClientCore:
         self._tick(now)
         for stream in list(self._data.streams.values()):
             stream.fail(ErrorCode.STREAM_ABORTED, "the session was closed")
-        self._data.streams.clear()
+            self._data.drop(stream)
         self._is_closed = True
         self._control.on_close(now)
 
@@ -267,8 +271,8 @@ class ClientCore:
         return [self._path_view(path, now) for path in self._control.paths()]
 
     def stream_stats(self, key: PortKey, now: Instant) -> StreamStats | None:
-        """One stream; None if it is over."""
-        stream = self._data.streams.get(key)
+        """One stream; one that is over can be looked at until the next actions()."""
+        stream = self._data.streams.get(key) or self._data.ended.get(key)
         return None if stream is None else _stats(stream)
 
     def _path_view(self, path: PathId, now: Instant) -> PathSnapshot:
@@ -414,7 +418,7 @@ class ClientCore:
         for stream in list(self._data.streams.values()):
             if stream.phase is Phase.PENDING:
                 stream.fail(ErrorCode.SERVER_GONE, text, refused=True)
-                self._data.streams.pop(stream.key, None)
+                self._data.drop(stream)
 
     def _check_idle(self, now: Instant) -> None:
         if self._data.streams:
@@ -434,7 +438,7 @@ def _stats(stream: ClientStream) -> StreamStats:
     return StreamStats(
         stream=stream.key,
         state=stream.phase.name.lower(),
-        anchor=anchor.address if anchor is not None else "",
+        anchor=anchor.instance.id if anchor is not None and anchor.instance is not None else "",
         epoch=stream.epoch,
         delivered_bytes=stream.down.delivered,
         produced_bytes=anchor.produced if anchor is not None else 0,

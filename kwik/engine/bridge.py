@@ -69,10 +69,8 @@ class Bridge:
         self._discard_timer: asyncio.TimerHandle | None = None
         self._drained: list[Callable[[], None]] = []
 
-    def start(self, application_fd: int | None = None) -> None:
-        """Begin. `application_fd`: the application's end, if it is in this process and its names are to be found."""
-        if application_fd is not None:
-            registry.add(application_fd, self.handle)
+    def start(self) -> None:
+        """Begin."""
         self._watcher.add(self._end.sock.fileno(), self._on_event)
         self.pump()
 

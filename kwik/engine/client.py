@@ -80,12 +80,15 @@ class ClientSession:
     async def close(self) -> None:
         """Reset what is left, close all paths, stop discovery. Idempotent."""
         if self._begin_end():
-            try:
-                self._core.close(self._driver.now)
-                self._driver.step()
-            except Exception:  # noqa: BLE001 - logged
-                _log.exception("internal error while closing the session of %s", self.service)
-            await self._shut(ErrorCode.NO_ERROR, "the session is over")
+            await self._end()
+
+    async def _end(self) -> None:
+        try:
+            self._core.close(self._driver.now)
+            self._driver.step()
+        except Exception:  # noqa: BLE001 - logged
+            _log.exception("internal error while closing the session of %s", self.service)
+        await self._shut(ErrorCode.NO_ERROR, "the session is over")
 
     def _begin_end(self) -> bool:
         """False if it has begun before."""
@@ -141,8 +144,8 @@ class ClientSession:
 
     def on_finished(self) -> None:
         """See PathOwner: the session was idle for long enough."""
-        if self._streams.is_empty and not self.is_over:
-            self._engine.spawn(self.close(), f"end of the idle session of {self.service}")
+        if self._streams.is_empty and self._begin_end():  # at once: the next dial gets a new session
+            self._engine.spawn(self._end(), f"end of the idle session of {self.service}")
 
     def on_defect(self, path: QuicPath | None) -> None:
         """See PathOwner. All streams of the session are reset; the next dial gets a new session."""

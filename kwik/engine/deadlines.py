@@ -55,6 +55,12 @@ class Gate:
         self._deadlines: dict[Direction, float | None] = {"read": None, "write": None}
         self._closed = False
 
+    def inherited(self) -> Gate:
+        """For a forked child: the same deadlines, and no lock or thread of the parent's."""
+        copy = Gate()
+        copy._deadlines, copy._closed = dict(self._deadlines), self._closed
+        return copy
+
     def set_deadline(self, direction: Direction, instant: float | None) -> None:
         """Absolute `time.monotonic()` seconds; None: none. Wakes whoever waits."""
         with self._changed:

@@ -38,8 +38,6 @@ class Reached:
 
     end: LocalEnd
     handle: StreamHandle
-    application_fd: int | None = None
-    """The application's end, if it is in this process."""
 
 
 Reach = Callable[[SocketName], Awaitable[Reached]]
@@ -68,21 +66,26 @@ class ServerStreams:
             task.cancel()
 
     async def _accept(self, action: Accept) -> None:
-        key, now = action.key, self._driver
+        key = action.key
         try:
             async with asyncio.timeout(REACH_LIMIT_S):
                 reached = await self._reach(action.remote or ("0.0.0.0", 0))
         except OSError as error:
             text = error.strerror or str(error) or type(error).__name__
-            self._core.refused(key, ErrorCode.APPLICATION_DOWN, f"the application cannot be reached: {text}", now.now)
+            self._refuse(key, ErrorCode.APPLICATION_DOWN, f"the application cannot be reached: {text}")
         except Exception:  # noqa: BLE001 - logged
             _log.exception("the application could not be given a stream")
-            self._core.refused(key, ErrorCode.INTERNAL, "the server failed; its log says more", now.now)
+            self._refuse(key, ErrorCode.INTERNAL, "the server failed; its log says more")
         else:
-            if self._reaching.get(key) is not asyncio.current_task():
-                reached.end.close(reset=True)  # the client went meanwhile
-                return
-            self._start(key, reached)
+            if self._reaching.get(key) is asyncio.current_task():
+                self._start(key, reached)
+            else:
+                reached.handle.reason = StreamReset("the client gave the stream up before it was accepted")
+                reached.handle.done.set()
+                reached.end.close(reset=True)
+
+    def _refuse(self, key: PortKey, code: ErrorCode, text: str) -> None:
+        self._core.refused(key, code, text, self._driver.now)
         self._driver.step()
 
     def _start(self, key: PortKey, reached: Reached) -> None:
@@ -96,7 +99,8 @@ class ServerStreams:
             owner=self._driver,
         )
         self._driver.bridges[key] = bridge
-        bridge.start(reached.application_fd)
+        bridge.start()
+        self._driver.step()
 
     def on_stream(self, key: PortKey, *, confirmed: bool) -> None:
         """See StreamOwner. A server's core does not say this."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kwik.engine.bridge import Bridge
-from kwik.engine.handle import SocketName, StreamHandle
+from kwik.engine.handle import SocketName, StreamHandle, registry
 from kwik.engine.local import make_pair
 from kwik.engine.watch import Watcher
 from kwik.errors import KwikError, StreamReset
@@ -134,7 +134,8 @@ class ClientStreams:
         handle = StreamHandle(self._local_name(), self._remote, control)
         bridge = Bridge(end, self._core, key, watcher=self._watcher, handle=handle, owner=self._driver)
         self._driver.bridges[key] = bridge
-        bridge.start(application.fileno())
+        registry.add(application.fileno(), handle)
+        bridge.start()
         return application, handle
 
     def _local_name(self) -> SocketName:

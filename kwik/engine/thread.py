@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -164,6 +165,9 @@ class _Current:
                 self.engine = Engine()
                 # Runs after every other thread has ended and while daemon threads still live.
                 atexit.register(self.engine.stop)
+                # A child process of multiprocessing does not get so far: it has finalizers of its own.
+                if (processes := sys.modules.get("multiprocessing.util")) is not None:
+                    processes.Finalize(None, self.engine.stop, exitpriority=0)
             return self.engine
 
     def forget(self) -> None:

@@ -19,6 +19,11 @@ class Announced:
         self.digests: dict[int, bytes] = {}
         self.runs: dict[int, tuple[int, bytes]] = {}
 
+    @property
+    def stop(self) -> int:
+        """One more than the highest block of which a single digest is known; 0 if there is none."""
+        return max(self.digests, default=-1) + 1
+
     def add_digests(self, first: int, digests: tuple[bytes, ...]) -> None:
         """Digests of consecutive blocks. Raises LocalProtocolError if one differs from what was said before."""
         for block, digest in enumerate(digests, first):

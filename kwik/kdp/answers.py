@@ -32,22 +32,25 @@ def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: Da
 
     Raises LocalProtocolError (UNAUTHORISED_DATA) if no order covers them.
     """
-    size = len(piece.payload)
-    end = piece.offset + size
-    book = stream.down.book
-    if path.id in view.dropped_paths and not book.remaining_of(path.id, view.number, piece.order):
-        stream.counters.duplicate_bytes += size
-        return False
-    order = book.on_data(path.id, view.number, OrderId(piece.order), piece.offset, size)
+    size, floor, book = len(piece.payload), stream.down.floor, stream.down.book
     path.on_data(size, now)
     view.first_data_at = now if view.first_data_at is None else view.first_data_at
     view.last_data_at = now
-    _raise_produced(stream, view, end)
-    if end <= stream.down.floor:
-        stream.counters.duplicate_bytes += size
-        return not order.remaining
-    settled = [judge(stream, block) for block in stream.down.add(view, stream.anchor, piece.offset, piece.payload)]
-    return any(settled) or not order.remaining
+    # What is delivered is owed no longer, yet may still be on its way.
+    late = min(size, max(0, floor - piece.offset))
+    if late:
+        stream.counters.duplicate_bytes += late
+    if late == size:
+        return False
+    offset, payload = piece.offset + late, piece.payload[late:]
+    if path.id in view.dropped_paths and not book.remaining_of(path.id, view.number, piece.order):
+        stream.counters.duplicate_bytes += len(payload)
+        return False
+    done = book.on_data(path.id, view.number, OrderId(piece.order), offset, len(payload))
+    path.release(len(payload), now)
+    _raise_produced(stream, view, piece.offset + size)
+    settled = [judge(stream, block) for block in stream.down.add(view, stream.anchor, offset, payload)]
+    return any(settled) or done
 
 
 def judge(stream: ClientStream, block: int) -> bool:

@@ -97,18 +97,21 @@ class Downstream:
                 return memoryview(copy.data)[start:end]
         return None
 
-    def consume(self, size: int, anchor: ReplicaView) -> int:
-        """Bytes of the last peek were handed to the application; returns the number of the replica they came from."""
+    def consume(self, size: int) -> tuple[int, list[tuple[PathId, int]]]:
+        """Bytes of the last peek were handed to the application.
+
+        Returns the number of the replica they came from, and (path, bytes) that need not come any more.
+        """
         block, start = divmod(self.delivered, self.block_bytes)
         copy = next(copy for copy in self.parts.copies(block) if copy.source == self._source)
         if self.running is not None:
             with memoryview(copy.data) as view:
                 self.running.update(view[start : start + size])
         self.delivered += size
-        if self.delivered // self.block_bytes > block:
-            self.parts.drop_below(block + 1)
-            self.book.forget_below(block + 1)
-        return self._source
+        if self.delivered // self.block_bytes == block:
+            return self._source, []
+        self.parts.drop_below(block + 1)
+        return self._source, self.book.forget_below(block + 1)
 
     def prune(self, views: list[ReplicaView]) -> None:
         """Drop announcements of delivered blocks, now and then."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from kwik.kdp.stream import ClientStream
     from kwik.types import Instance, Instant, Offset
 
+MIN_BEHIND_S = 0.05
+BEHIND_RTTS = 2.0
+"""Delivery stands for max(50 ms, 2 RTT) before an anchor that does not announce counts as fallen behind (SPEC §6.4)."""
 DRAIN_AHEAD_BLOCKS = 2
 """A living anchor is replaced at a block's start at least this far ahead, so that delivery need not wait."""
 
@@ -27,16 +30,18 @@ def step(stream: ClientStream, now: Instant) -> None:
         return
     _refute(stream)
     trouble = find_trouble(stream)
+    if trouble is Trouble.NONE and _is_behind(stream, now):
+        trouble = Trouble.SLOW
     if trouble is Trouble.NONE:
         _calm(stream)
         return
-    if trouble is Trouble.DRAINING and _changed_lately(stream, now):
+    if trouble in (Trouble.DRAINING, Trouble.SLOW) and _changed_lately(stream, now):
         return
-    candidate = _candidate(stream, trouble)
+    candidate = _candidate(stream, trouble, now)
     if candidate is not None:
         _probe(stream, candidate, trouble)
         _try_change(stream, now)
-    elif trouble is not Trouble.DRAINING:
+    elif trouble not in (Trouble.DRAINING, Trouble.SLOW):
         _recover(stream, now)
 
 
@@ -51,6 +56,39 @@ def find_trouble(stream: ClientStream) -> Trouble:
     if not live:
         return Trouble.SILENT
     return Trouble.DRAINING if all(path.is_draining for path in live) and stream.helpers() else Trouble.NONE
+
+
+def behind_at(stream: ClientStream) -> Instant | None:
+    """When an anchor that holds delivery up counts as fallen behind; None if it does not hold it up."""
+    since, anchor = stream.takeover.stuck_since, stream.anchor
+    if since is None or anchor is None:
+        return None
+    # The least RTT: a queue of seconds on the anchor's path is the very slowness that is meant here.
+    rtt = min((path.min_rtt_s for path in anchor.live_paths()), default=0.0)
+    return since + max(MIN_BEHIND_S, BEHIND_RTTS * rtt)
+
+
+def _is_behind(stream: ClientStream, now: Instant) -> bool:
+    """Delivery stands, the anchor has said nothing of the next block, and an agreeing helper has produced it."""
+    anchor, down = stream.anchor, stream.down
+    takeover = stream.takeover
+    block = down.delivered // down.block_bytes
+    stands = (
+        anchor is not None
+        and stream.phase is Phase.LIVE
+        and block not in anchor.announced.digests
+        and not any(copy.source == anchor.number and copy.filled for copy in down.parts.copies(block))
+        and any(
+            view.agreement.has_agreed and view.produced >= (block + 1) * down.block_bytes and view.live_paths()
+            for view in stream.helpers()
+        )
+    )
+    if not stands:
+        takeover.stuck_since = None
+        return False
+    takeover.stuck_since = now if takeover.stuck_since is None else takeover.stuck_since
+    due = behind_at(stream)
+    return due is not None and now >= due
 
 
 def recruit(stream: ClientStream, now: Instant) -> int:
@@ -98,8 +136,8 @@ def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> 
     view = ReplicaView(number, mode, path.instance, path.id, stream.credit)
     view.paths[path.id] = path
     view.floor_told, view.credit_told = down.floor, stream.credit
+    view.address = path.address
     if path.instance is not None:
-        view.address = path.instance.id
         stream.attempts.instances.add(path.instance)
     first_credit = context.upstream_credit(path)
     if first_credit is not None:
@@ -212,7 +250,7 @@ def _changed_lately(stream: ClientStream, now: Instant) -> bool:
     return changed is not None and now < changed + HOLD_S
 
 
-def _candidate(stream: ClientStream, trouble: Trouble) -> ReplicaView | None:
+def _candidate(stream: ClientStream, trouble: Trouble, now: Instant) -> ReplicaView | None:
     running = stream.takeover.candidate
     if running is not None and running.is_usable and running.live_paths():
         stream.takeover.trouble = trouble
@@ -221,7 +259,8 @@ def _candidate(stream: ClientStream, trouble: Trouble) -> ReplicaView | None:
         stream.takeover.end()
     if stream.down.running is None:
         return None
-    candidate = best_candidate(stream.usable_views(), stream.anchor, stream.log.end if stream.log.is_finished else 0)
+    end = stream.log.end if stream.log.is_finished else 0
+    candidate = best_candidate(stream.usable_views(), stream.anchor, end, now)
     if candidate is not None:
         stream.takeover.begin(candidate, trouble)
     return candidate

@@ -36,6 +36,9 @@ COPY_SMALL_BYTES = 1 << 20
 """Copies may cost 6 % of the first MiB and 2 % of the rest (DESIGN §6)."""
 MIN_LATE_S = 0.020
 """A block is late this long after its own prediction, at least."""
+MIN_PATIENCE_S = 0.05
+PATIENCE_RTTS = 2.0
+"""How long the head of the line is left to a helper whose announcement is on its way."""
 TAIL_BLOCKS = 4
 """The last blocks never go to an unproven path."""
 
@@ -71,6 +74,7 @@ def is_credit_due(stream: ClientStream) -> bool:
 
 def plan(stream: ClientStream, now: Instant) -> None:
     """Give orders for whatever is unassigned and has a lane with room."""
+    _note_idle_head(stream, now)
     lanes = _lanes(stream, now)
     if not lanes:
         return
@@ -81,6 +85,7 @@ def plan(stream: ClientStream, now: Instant) -> None:
             for first in range(0, len(lane.assigned), MAX_ORDER_BLOCKS):
                 _issue(stream, lane, lane.assigned[first : first + MAX_ORDER_BLOCKS], now)
             lane.assigned = []
+    _force_head(stream, lanes, now)
     if len(lanes) > 1:
         _rebalance(stream, lanes)
         _copy_late_head(stream, lanes, now)
@@ -131,10 +136,10 @@ def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
     known = [rate for rate in rates.values() if rate]
     fallback = median(known) if known else UNMEASURED_RATE
     sole = len(stream.usable_views()) == 1 and len(pairs) == 1
-    return [_lane(stream, view, path, rates[path.id] or fallback, sole=sole) for view, path in pairs]
+    return [_lane(stream, view, path, rates[path.id] or fallback, sole=sole, now=now) for view, path in pairs]
 
 
-def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float, *, sole: bool) -> Lane:
+def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float, *, sole: bool, now: Instant) -> Lane:
     size = stream.down.block_bytes
     target = stream.context.config.receive_window_bytes if sole else path.target_bytes(rate, size)
     return Lane(
@@ -147,7 +152,46 @@ def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float
         target_bytes=max(target, size),
         eligible=_eligible(stream, view, path),
         is_proven=path.is_proven,
+        expected_from=_expected_from(stream, view, now),
+        expected_in_s=path.rtt_s,
     )
+
+
+def patience_ends_at(stream: ClientStream) -> Instant | None:
+    """Until when the block that the reader waits for may be left to a helper that has not announced it yet."""
+    if stream.idle_head is None:
+        return None
+    rtt = max((path.rtt_s for view in stream.usable_views() for path in view.live_paths()), default=0.0)
+    return stream.idle_head[1] + max(MIN_PATIENCE_S, PATIENCE_RTTS * rtt)
+
+
+def _note_idle_head(stream: ClientStream, now: Instant) -> None:
+    block = stream.down.delivered // stream.down.block_bytes
+    if block not in stream.down.book.unassigned:
+        stream.idle_head = None
+    elif stream.idle_head is None or stream.idle_head[0] != block:
+        stream.idle_head = (block, now)
+
+
+def _force_head(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
+    """What the reader waits for is ordered even where a pipe is full: orders ahead of production must not block it."""
+    block, end = stream.down.delivered // stream.down.block_bytes, patience_ends_at(stream)
+    if block not in stream.down.book.unassigned or (end is not None and now < end and len(lanes) > 1):
+        return
+    able = [lane for lane in lanes if lane.may(block)]
+    if able:
+        _issue(stream, min(able, key=lambda lane: lane.eta_s(stream.down.block_bytes)), [block], now)
+
+
+def _expected_from(stream: ClientStream, view: ReplicaView, now: Instant) -> int | None:
+    """A helper that has agreed all along, and keeps pace with the anchor, will soon agree on the next blocks, too."""
+    anchor, book = stream.anchor, stream.down.book
+    if anchor is None or view is anchor or view.agreement.differing or not view.agreed or book.final is not None:
+        return None
+    end = patience_ends_at(stream)
+    if view.produced + stream.context.config.receive_window_bytes // 2 < anchor.produced or (end is not None and now >= end):
+        return None
+    return view.agreed.stop
 
 
 def _eligible(stream: ClientStream, view: ReplicaView, path: ClientPath) -> RangeSet | None:

@@ -26,7 +26,6 @@ class Order:
     is_suspended: bool = False
     """The path is silent: the blocks are wanted elsewhere, yet the data may still come."""
     is_revoked: bool = False
-    started: bool = False
 
     def due_of(self, offset: Offset) -> Instant:
         """When the byte at `offset` is predicted to arrive."""
@@ -82,19 +81,18 @@ class OrderBook:
             self._by_path.setdefault(order.path, {})[order] = None
             self.counts[order.path] = self.counts.get(order.path, 0) + 1
 
-    def on_data(self, path: PathId, replica: int, number: OrderId, offset: Offset, size: int) -> Order:
-        """Bytes arrived. Raises LocalProtocolError if the order does not cover them."""
+    def on_data(self, path: PathId, replica: int, number: OrderId, offset: Offset, size: int) -> bool:
+        """Bytes arrived; True if the order is done. Raises LocalProtocolError if the order does not cover them."""
         order = self._orders.get((path, replica, number))
         if order is None or not order.remaining.covers(offset, offset + size):
             raise LocalProtocolError(
                 f"bytes {offset} to {offset + size} are not on order {number}", code=ErrorCode.UNAUTHORISED_DATA
             )
         order.remaining.subtract(offset, offset + size)
-        order.started = True
         for block in range(offset // self.block_bytes, (offset + size - 1) // self.block_bytes + 1):
             self._unlink_if_done(order, block)
         self._drop_if_done(order)
-        return order
+        return not order.remaining
 
     def settle(self, block: int) -> list[Order]:
         """The block is held or delivered; returns the orders that still bring copies of it."""
@@ -189,10 +187,17 @@ class OrderBook:
         order = self._orders.get((path, replica, OrderId(number)))
         return 0 if order is None else order.remaining.total
 
-    def forget_below(self, block: int) -> None:
-        """Everything below is delivered; late copies of it are still authorised until their orders end."""
+    def forget_below(self, block: int) -> list[tuple[PathId, int]]:
+        """Everything below is delivered: servers skip it, so nobody owes it; returns (path, bytes) that were owed."""
         self.unassigned.subtract(0, block)
         self._settled.add(0, block)
+        released = []
+        for index in [index for index in self._by_block if index < block]:
+            for order in list(self._by_block[index]):
+                released.append((order.path, order.remaining.subtract(0, block * self.block_bytes)))
+                self._unlink_if_done(order, index)
+                self._drop_if_done(order)
+        return released
 
     def on_path(self, path: PathId) -> list[Order]:
         """The orders under way on a path, oldest first."""

@@ -60,6 +60,7 @@ class ClientPath:
     """One path as the data plane sees it. `instance` is None until the hello was read."""
 
     id: PathId
+    address: str = ""
     instance: Instance | None = None
     upstream_before_hello: int = 0
     outbox: deque[ClientFrame] = field(default_factory=deque)
@@ -82,6 +83,12 @@ class ClientPath:
         return DEFAULT_RTT_S if facts is None or facts.smoothed_rtt_s is None else facts.smoothed_rtt_s
 
     @property
+    def min_rtt_s(self) -> float:
+        """Smallest RTT seen, or a guess: what the path would need without any queue."""
+        facts = self.facts
+        return self.rtt_s if facts is None or facts.min_rtt_s is None else facts.min_rtt_s
+
+    @property
     def is_proven(self) -> bool:
         """Whether data ever came on it."""
         return self.received_bytes > 0
@@ -93,12 +100,11 @@ class ClientPath:
         self.outstanding_bytes += size
 
     def on_data(self, size: int, now: Instant) -> None:
-        """Bytes of an order arrived."""
+        """Bytes arrived; release tells what of them was owed."""
         self.received_bytes += size
         self.last_data_at = now
         self.rate.on_delivered(size, now)
         self.start_up.on_bytes(size, self.rtt_s, now)
-        self.release(size, now)
 
     def release(self, size: int, now: Instant) -> None:
         """Bytes are no longer outstanding: they came, or were revoked."""

@@ -61,6 +61,7 @@ class DataSession:
         self.order_counts: dict[PathId, int] = {}
         self.hints = Hints({}, {}, lambda: True)
         self.streams: dict[int, ClientStream] = {}
+        self.ended: dict[int, ClientStream] = {}
         self.paths: dict[PathId, ClientPath] = {}
         self.to_recover: list[Instance] = []
         self._admitted: dict[PathId, ClientPath] = {}
@@ -80,6 +81,12 @@ class DataSession:
         """Queue a control frame; it is encoded when the path has room."""
         path.outbox.append(frame)
         self.actions.append(WakePath(path.id))
+
+    def release(self, path: PathId, size: int, now: Instant) -> None:
+        """A path no longer owes these bytes."""
+        state = self.paths.get(path)
+        if state is not None and size:
+            state.release(size, now)
 
     def draw_replica(self, stream: ClientStream) -> int:
         """A replica number that was never used."""
@@ -114,9 +121,9 @@ class DataSession:
 
     # -- paths -----------------------------------------------------------------------------------------------------
 
-    def on_path_writable(self, path: PathId) -> None:
+    def on_path_writable(self, path: PathId, address: str) -> None:
         """Handshake and name check are done; the hello may not be read yet."""
-        self.paths[path] = ClientPath(path)
+        self.paths[path] = ClientPath(path, address)
 
     def on_path_admitted(
         self, path: PathId, instance: Instance, replicated: bool, upstream_credit: int, now: Instant
@@ -141,7 +148,7 @@ class DataSession:
         for stream in self.streams.values():
             for view in stream.views.values():
                 if view.opened_on == path.id and view.instance is None:
-                    view.instance, view.address = instance, instance.id
+                    view.instance = instance
                     stream.attempts.instances.add(instance)
                     if not replicated:
                         stream.down.stop_hashing()
@@ -243,6 +250,11 @@ class DataSession:
         self.touch(stream)
         return key
 
+    def drop(self, stream: ClientStream) -> None:
+        """The stream is over; it can be looked at until the actions of this turn are performed."""
+        if self.streams.pop(stream.key, None) is not None:
+            self.ended[stream.key] = stream
+
     def touch(self, stream: ClientStream) -> None:
         """Let the stream act at the next settle."""
         self._touched[stream.key] = None
@@ -305,7 +317,7 @@ class DataSession:
             stream.tell_writable()
             self._wake_upstream(stream)
         if stream.is_over:
-            self.streams.pop(stream.key, None)
+            self.drop(stream)
 
     def _place(self, stream: ClientStream, now: Instant) -> None:
         """OPEN goes to exactly one server: the best admitted one, or the first that ever became writable."""
@@ -415,7 +427,12 @@ class DataSession:
         return min(later, default=None)
 
     def _stream_dues(self, stream: ClientStream) -> list[Instant]:
-        dues = [granting.late_head_at(stream), stream.end_due()]
+        dues = [
+            granting.late_head_at(stream),
+            granting.patience_ends_at(stream),
+            stream.end_due(),
+            failover.behind_at(stream),
+        ]
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)
         if stream.phase in (Phase.PENDING, Phase.RECOVERING):

@@ -44,6 +44,7 @@ class StreamStats:
     stream: int
     state: str
     anchor: str
+    """Id of the server whose replica the stream is now."""
     epoch: int
     delivered_bytes: int
     produced_bytes: int

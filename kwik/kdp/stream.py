@@ -93,6 +93,9 @@ class StreamContext(Protocol):
     def send(self, path: ClientPath, frame: ClientFrame) -> None:
         """Queue a control frame on a path."""
 
+    def release(self, path: PathId, size: int, now: Instant) -> None:
+        """A path no longer owes these bytes."""
+
     def draw_replica(self, stream: ClientStream) -> int:
         """A replica number that was never used."""
 
@@ -172,7 +175,7 @@ class ClientStream:
         self.replicas_wanted = replicas
         self.began_at = now
         self.recovering_since: Instant | None = None
-        self.wants_more_since: Instant | None = None
+        self.idle_head: tuple[int, Instant] | None = None
 
     # -- what it is ------------------------------------------------------------------------------------------------
 
@@ -264,9 +267,12 @@ class ClientStream:
         """The application's socket took bytes."""
         if self.anchor is None or self.is_over or not size:
             return
-        source = self.views.get(self.down.consume(size, self.anchor))
+        number, released = self.down.consume(size)
+        source = self.views.get(number)
         if source is not None:
             source.delivered_bytes += size
+        for path, owed in released:
+            self.context.release(path, owed, now)
         self.app.last_taken_at = now
 
     def tell_readable(self, now: Instant) -> None:

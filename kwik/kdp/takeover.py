@@ -25,6 +25,7 @@ class Trouble(Enum):
     SILENT = "silent"
     DEAD = "dead"
     DRAINING = "draining"
+    SLOW = "slow"
 
 
 class Takeover:
@@ -34,6 +35,7 @@ class Takeover:
         self.candidate: ReplicaView | None = None
         self.trouble = Trouble.NONE
         self.changed_at: Instant | None = None
+        self.stuck_since: Instant | None = None
         self._probes: dict[int, Offset] = {}
         self._answers: dict[Offset, Pair] = {}
         self._next_probe = 1
@@ -91,10 +93,20 @@ class Takeover:
         return min(ahead, default=None)
 
 
-def best_candidate(views: list[ReplicaView], anchor: ReplicaView | None, upstream_end: Offset) -> ReplicaView | None:
-    """Who may take over: alive, heard, agreeing so far; one that sent FIN only with all of the upstream (SPEC §6.4)."""
+def best_candidate(
+    views: list[ReplicaView], anchor: ReplicaView | None, upstream_end: Offset, now: Instant
+) -> ReplicaView | None:
+    """Who may take over: alive, heard, agreeing so far; one that sent FIN only with all of the upstream (SPEC §6.4).
+
+    Among them the one that announces soonest and delivers fastest.
+    """
     able = [view for view in views if view is not anchor and _may_take_over(view, upstream_end)]
-    return max(able, key=lambda view: (view.agreement.has_agreed, view.produced, -view.number), default=None)
+
+    def merit(view: ReplicaView) -> tuple[bool, float, int, int]:
+        best = view.live_paths()[0]
+        return (view.agreement.has_agreed, best.rate.rate_bytes_s(now) or 0.0, view.produced, -view.number)
+
+    return max(able, key=merit, default=None)
 
 
 def _may_take_over(view: ReplicaView, upstream_end: Offset) -> bool:

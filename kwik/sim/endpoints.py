@@ -23,6 +23,7 @@ from kwik.sim.clock import Clock
 from kwik.sim.hosts import Core, Host
 from kwik.sim.network import CLIENT_ADDRESS, Network, Site
 from kwik.sim.paths import PathEnd
+from kwik.sim.scenario import SERVICE
 from kwik.sim.server_port import Pace, ServerPort
 from kwik.types import Instant, PathId
 
@@ -88,14 +89,16 @@ class ClientHost(Host):
         self.apps[key] = app
         app.begin(key)
 
-    def sight(self, sites: Sequence[Site], service: str) -> None:
-        """Discovery names these servers and is done."""
-        for number, site in enumerate(sites):
-            key = f"server-{number}"
-            sighting = Sighting(
-                kind=SightingKind.FOUND, source="sim", service=service, addresses=(site.address,), key=key
-            )
-            self.side.on_sighting(sighting, self.clock.now)
+    def sight(self, site: Site, number: int) -> None:
+        """Discovery names a server."""
+        sighting = Sighting(
+            kind=SightingKind.FOUND,
+            source="sim",
+            service=SERVICE,
+            addresses=(site.address,),
+            key=f"server-{number}",
+        )
+        self.side.on_sighting(sighting, self.clock.now)
 
     def perform_own(self, action: Action) -> None:
         match action:

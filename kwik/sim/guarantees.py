@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from kwik.sim.apps import FLIP, Output, reference
 from kwik.sim.client_app import ClientApp
 from kwik.sim.endpoints import ServerHost
-from kwik.sim.scenario import FaultKind, Scenario
+from kwik.sim.scenario import SERVICE, FaultKind, Scenario
 from kwik.sim.server_port import ServerPort
 from kwik.sim.watch import held_bytes
 from kwik.sim.world import Outcome, Place, World
@@ -156,8 +157,8 @@ def must_complete(outcome: Outcome, app: ClientApp, lineages: list[Lineage]) -> 
     scenario = world.scenario
     if app.plan.finish in ("abort", "close") or any(one.output.aborted for one in lineages):
         return False
-    if len(scenario.streams) * 2 * scenario.block_bytes > scenario.memory_blocks * scenario.block_bytes:
-        return False
+    if len(scenario.streams) > math.log2(max(scenario.memory_blocks, 2)):
+        return False  # each stream may hold what is left: so many find room for certain
     if not scenario.replicated:
         first = _first_place(world, app.number)
         return first is not None and _stays(outcome, first)
@@ -184,7 +185,7 @@ def _first_place(world: World, number: int) -> Place | None:
 def _stays(outcome: Outcome, place: Place) -> bool:
     """This server was never hurt for longer than a client must be able to wait."""
     scenario = outcome.world.scenario
-    if place.plan.refuses:
+    if place.plan.refuses or place.plan.service != SERVICE:
         return False
     for record in outcome.faults:
         plan = record.plan

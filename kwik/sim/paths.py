@@ -338,9 +338,7 @@ class PathEnd:
 
     def _say_closed(self) -> None:
         """Tell the other side that the path is over; repeated when more comes, for the word may be lost."""
-        if self._last_words is not None and self._last_words[1] < LEAST_ROOM: Final = 256
-"""Less room is never offered, however small packets are: heads of frames and digests are not scaled down."""
-MOST_REPEATED_WORDS:
+        if self._last_words is not None and self._last_words[1] < MOST_REPEATED_WORDS:
             text, count = self._last_words
             self._last_words = (text, count + 1)
             self._transmit(2 * self._rules.overhead_bytes, PathEnd.finish, text)

@@ -40,6 +40,8 @@ class ServerPlan:
 
     up: LinkPlan
     down: LinkPlan
+    sighted_s: float = 0.0
+    """When discovery names it, after the start."""
     handshake_s: float = 0.001
     connect_s: float = 0.0002
     pace: Pace = AT_ONCE

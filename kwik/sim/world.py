@@ -128,8 +128,9 @@ class World:
     def run(self) -> Outcome:
         """Let it happen. Raises MachineFault if a core misbehaves; everything else is for the guarantees to judge."""
         clock, scenario = self.clock, self.scenario
-        self.client.enter(self.client.sight, [place.site for place in self.places], SERVICE)
-        self.client.enter(self._discovered)
+        for place in self.places:
+            clock.after(place.plan.sighted_s, self.client.enter, self.client.sight, place.site, place.number)
+        clock.after(max(place.plan.sighted_s for place in self.places), self.client.enter, self._discovered)
         for number, plan in enumerate(scenario.streams):
             clock.after(plan.start_s, self.client.enter, self.client.dial, plan, number, scenario.replicas)
         until = clock.now + scenario.horizon_s

@@ -37,5 +37,6 @@ def stage(
     finally:
         complaints = made.close()
         print(complaints)
-    assert "rror" not in complaints, complaints
+    assert "ERROR" not in complaints, complaints
+    assert "Traceback" not in complaints, complaints
     assert not [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]

@@ -39,6 +39,8 @@ class _Links:
                 self._links[request["link"]].set(**request["changes"])
             case "rebind":
                 self._links[request["link"]].rebind(request["host"])
+            case "close":
+                self._links[request["link"]].close()
             case "stats":
                 return asdict(self._links[request["link"]].stats())
         return {}

@@ -24,7 +24,6 @@ import kwik.engine.server
 from kwik import aio
 from kwik.config import ServerConfig
 from kwik.core.server import ServerCore
-from kwik.sim.lies import Liar
 from kwik.types import INCARNATION_BYTES
 from kwik.wire.messages import JOIN_OK
 
@@ -51,7 +50,7 @@ class _Program:
         self._open_gates = 0
         self._gate = asyncio.Condition()
         self._server: aio.Server
-        self._liar = Liar(*options["lie"]) if "lie" in options else None
+        self._liar = _liar(*options["lie"]) if "lie" in options else None
 
     async def run(self) -> None:
         options = self._options
@@ -234,6 +233,12 @@ class _Counted:
         data = await self._reader.read()
         self._count(data)
         return data
+
+
+def _liar(lie: Any, at: int) -> Any:
+    from kwik.sim.lies import Liar  # the simulator is large, and few servers lie
+
+    return Liar(lie, at)
 
 
 def _fix_incarnation(incarnation: bytes) -> None:

@@ -119,6 +119,10 @@ class Server(Child):
         """The link's clients get new ports, as behind a NAT that was restarted."""
         self.stage.links.ask("rebind", link=self.link, host=host)
 
+    def close_link(self) -> None:
+        """The link's port is closed: the kernel answers in its place, by ICMP."""
+        self.stage.links.ask("close", link=self.link)
+
     def link_stats(self) -> dict[str, Any]:
         """Counts of the link, see LinkStats."""
         return self.stage.links.ask("stats", link=self.link)
@@ -220,9 +224,11 @@ class Stage:
         return child
 
     def close(self) -> str:
-        """End it all; returns what the processes complained about."""
+        """End it all; returns what the processes complained about. Prints what streams that were left looked like."""
         for conn in self._conns:
-            conn.abort()
+            if conn.fileno() >= 0:
+                print(*filter(None, [conn.stats(), *conn.paths()]), sep="\n  ")
+                conn.abort()
         for child in self._children:
             child.kill()
         return "".join(child.errors() for child in self._children)

@@ -153,7 +153,7 @@ def test_both_ends_close_at_once(stage: Stage) -> None:
 
 def test_a_recruit_in_the_second_answer_of_a_kept_alive_stream(stage: Stage) -> None:
     anchor = stage.server(link={"rate_mbps": 20, "delay_ms": 10})
-    conn = stage.dial()
+    conn = stage.dial(config={"receive_window_bytes": 2**20})
     bodies = [content("first", 20_000), content("second", 3 * MB), content("third", 100_000)]
     conn.sendall(request_line("first", 20_000))
     assert read_exactly(conn, 20_000) == bodies[0]
@@ -179,7 +179,7 @@ def test_a_recruit_in_the_second_answer_of_a_kept_alive_stream(stage: Stage) -> 
 def test_an_abort_by_the_application_is_a_reset(stage: Stage, sent: int, half_closed: bool, count: int) -> None:
     for _ in range(count):
         stage.server("abort", link=WAN)
-    conn = stage.dial()
+    conn = stage.dial(servers=[server.address for server in stage.servers])  # nobody else will turn up
     conn.sendall(request_line("abort", sent))
     if half_closed:
         conn.shutdown(socket.SHUT_WR)

@@ -54,19 +54,19 @@ def test_an_echo_with_bursts(finish):
 
 
 def test_a_replica_that_differs_is_not_read():
-    outcome = run(two(servers=(server(), server(handshake_s=0.05, twist=Twist(kind="from", at=9000)))))
+    outcome = run(two(servers=(server(), server(sighted_s=0.1, twist=Twist(kind="from", at=9000)))))
     assert_complete(outcome)
 
 
 def test_a_replica_that_differs_may_not_take_over():
-    servers = (server(), server(handshake_s=0.05, twist=Twist(kind="from", at=3000)))
+    servers = (server(), server(sighted_s=0.1, twist=Twist(kind="from", at=3000)))
     outcome = run(two(servers=servers, faults=(fault("kill"),), recovery_time_s=5.0))
     assert outcome.world.client.streams[0].seen == "reset"
     assert_hit(outcome, anchor=True)
 
 
 def test_one_byte_is_enough_to_differ():
-    servers = (server(), server(handshake_s=0.05, twist=Twist(kind="one-byte", at=10_000)))
+    servers = (server(), server(sighted_s=0.1, twist=Twist(kind="one-byte", at=10_000)))
     outcome = run(two(servers=servers))
     assert_complete(outcome)
 
@@ -90,7 +90,7 @@ def test_an_application_that_aborts_is_a_reset():
 
 
 def test_an_anchor_that_ends_too_early_is_refuted():
-    servers = (server(twist=Twist(kind="shorter", at=20_000)), server(handshake_s=0.05))
+    servers = (server(twist=Twist(kind="shorter", at=20_000)), server(sighted_s=0.1))
     outcome = run(two(servers=servers))
     assert outcome.world.watch.anchors == {0: ["s0", "s1"]}
     assert outcome.world.client.streams[0].seen == "end"

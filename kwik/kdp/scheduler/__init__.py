@@ -28,6 +28,10 @@ class Lane:
     eligible: RangeSet | None
     """Blocks that may be ordered here; None: every block."""
     is_proven: bool
+    expected_from: int | None = None
+    """Blocks from here on will probably become eligible: announcements of them are on their way."""
+    expected_in_s: float = 0.0
+    """How long that takes."""
     assigned: list[int] = field(default_factory=list)
 
     def has_room(self, block_bytes: int) -> bool:
@@ -41,6 +45,10 @@ class Lane:
     def may(self, block: int) -> bool:
         """Whether the block may be ordered here."""
         return self.eligible is None or block in self.eligible
+
+    def expects(self, block: int) -> bool:
+        """Whether the block may probably be ordered here soon."""
+        return self.expected_from is not None and block >= self.expected_from
 
 
 class Scheduler(Protocol):

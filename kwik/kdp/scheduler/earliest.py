@@ -2,6 +2,8 @@
 
 When the soonest lane is full the block is left for it, and its queue is charged in thought, so that slower lanes get
 blocks further ahead that arrive just in time (the idea of ECF, Lim et al., CoNEXT 2017, with blocks for packets).
+A block that a quicker lane may have as soon as it is announced is left for it as well: else a slow anchor, which may
+have every block, would be given all the new ones first.
 """
 
 from __future__ import annotations
@@ -28,15 +30,17 @@ class Earliest:
         best: int | None = None
         best_eta = 0.0
         for index, lane in enumerate(lanes):
-            if not lane.may(block):
-                continue
             eta = lane.eta_s(block_bytes) + charged[index] / lane.rate_bytes_s
+            if not lane.may(block):
+                if not lane.expects(block):
+                    continue
+                eta += lane.expected_in_s
             if best is None or eta < best_eta:
                 best, best_eta = index, eta
         if best is None:
             return
         lane = lanes[best]
-        if lane.has_room(block_bytes) and not charged[best]:
+        if lane.may(block) and lane.has_room(block_bytes) and not charged[best]:
             lane.assigned.append(block)
             lane.queued_bytes += block_bytes
         else:

@@ -1,10 +1,14 @@
-"""The parts of README.md that are made: the table of settings. `python -m tests.proc.cli.readme --update` renews it."""
+"""The parts of README.md that are made: the table of settings, and what the demo prints.
+
+`python -m tests.proc.cli.readme --update` renews the table, `--demo` runs the demo and puts its output in.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import re
+import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +17,7 @@ from kwik.config import Config, ServerConfig
 
 README = Path(__file__).parents[3] / "README.md"
 SECTION = re.compile(r"(?<=<!-- config:begin -->\n).*?(?=<!-- config:end -->)", re.DOTALL)
+DEMO = re.compile(r"(?<=<!-- demo:begin -->\n```text\n).*?(?=```\n<!-- demo:end -->)", re.DOTALL)
 HIDDEN = frozenset({"service", "server_id", "replicated", "min_block_bytes"})
 """What `kwik serve` has options for, and what is for tests."""
 
@@ -48,5 +53,18 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-if __name__ == "__main__" and sys.argv[1:] == ["--update"]:
-    README.write_text(SECTION.sub(lambda _: table(), README.read_text("utf-8")), "utf-8")
+def demo() -> str:
+    """What a real run prints into a pipe."""
+    return subprocess.run([sys.executable, "-m", "kwik", "demo"], check=True, capture_output=True, text=True).stdout
+
+
+def renew(section: re.Pattern[str], text: str) -> None:
+    """Replace that part of the page."""
+    README.write_text(section.sub(lambda _: text, README.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    if "--update" in sys.argv:
+        renew(SECTION, table())
+    if "--demo" in sys.argv:
+        renew(DEMO, demo())

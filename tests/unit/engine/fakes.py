@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 from kwik.engine.bridge import Bridge
-from kwik.engine.handle import StreamHandle
+from kwik.engine.handle import StreamHandle, registry
 from kwik.engine.local import LocalEnd, make_pair
 from kwik.engine.watch import Watcher
 
@@ -114,7 +114,9 @@ def start_bridge(
     """A started bridge between the port and this end."""
     chosen = handle or StreamHandle(("127.0.0.1", 1000), ("files.example", 80))
     port.bridge = Bridge(end, port, KEY, watcher=watcher, handle=chosen, owner=port)
-    port.bridge.start(None if application is None else application.fileno())
+    if application is not None:
+        registry.add(application.fileno(), chosen)
+    port.bridge.start()
     return port.bridge
 
 
