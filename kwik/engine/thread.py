@@ -34,7 +34,8 @@ class Engine:
     """The loop, its thread and what lives on them. `call` and `submit` may be used by every other thread."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        # Not the policy's choice: other loops have no selector to give up in a forked child.
+        self.loop = asyncio.SelectorEventLoop()
         self.watcher = Watcher(self.loop)
         self._leavers: dict[Leaver, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -207,7 +207,9 @@ def _on_run(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: f
 
 def _on_probed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Probed, now: Instant) -> None:
     pair = Pair(frame.chain, frame.prefix) if frame.status == frames.PROBE_REACHED else None
-    if not stream.takeover.on_answer(view, frame.probe, frame.offset, pair):
+    # An offset that delivery has passed by now is forgotten there; that says nothing about the candidate.
+    is_stale = frame.offset < stream.down.delivered
+    if not stream.takeover.on_answer(view, frame.probe, frame.offset, pair) and not is_stale:
         stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kwik.kdp.digest import Algorithm, RunningHash
-from kwik.kdp.orders import OrderBook
+from kwik.kdp.orders import Order, OrderBook
 from kwik.kdp.reassembler import Copy, Reassembler
 from kwik.kdp.replica_view import ReplicaView
 from kwik.types import Offset, PathId
@@ -122,8 +123,8 @@ class Downstream:
                 view.announced.drop_below(block)
                 view.agreement.forget_below(block)
 
-    def rejudge(self, anchor: ReplicaView | None) -> list[Rejected]:
-        """The anchor has changed: everything not yet delivered is judged again."""
+    def rejudge(self, anchor: ReplicaView | None, counts: Callable[[Order, int], bool]) -> list[Rejected]:
+        """The anchor has changed: everything not yet delivered is judged again; `counts` tells which orders still do."""
         rejected = []
         first = self.delivered // self.block_bytes
         for start, stop in self.book.settled_from(first):
@@ -134,7 +135,7 @@ class Downstream:
             rejected += wrong
             if held:
                 self.book.settle(block)
-        self.book.rewant_from(first)
+        self.book.rewant_from(first, counts)
         return rejected
 
     def _length(self, block: int, anchor: ReplicaView | None) -> int:

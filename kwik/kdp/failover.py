@@ -14,6 +14,7 @@ from kwik.wire import frames
 if TYPE_CHECKING:
     from kwik.kdp.path import ClientPath
     from kwik.kdp.stream import ClientStream
+    from kwik.kdp.orders import Order
     from kwik.types import Instance, Instant, Offset
 
 MIN_BEHIND_S = 0.05
@@ -332,7 +333,15 @@ def _change_anchor(stream: ClientStream, candidate: ReplicaView, now: Instant) -
     for view in stream.views.values():
         view.agreement = type(view.agreement)(view.announced)
     stream.down.book.end_at(candidate.final)
-    for wrong in stream.down.rejudge(candidate):
+    size = stream.down.block_bytes
+
+    def counts(order: Order, block: int) -> bool:
+        # Bytes of another replica than the anchor are of use only as whole blocks: it must have produced them.
+        if order.is_suspended:
+            return False
+        return order.replica == candidate.number or stream.views[order.replica].produced >= (block + 1) * size
+
+    for wrong in stream.down.rejudge(candidate, counts):
         stream.counters.rejected_blocks += 1
         judge(stream, wrong.block)
     for view in stream.helpers():

@@ -39,6 +39,8 @@ MIN_LATE_S = 0.020
 MIN_PATIENCE_S = 0.05
 PATIENCE_RTTS = 2.0
 """How long the head of the line is left to a helper whose announcement is on its way."""
+PATIENCE_PART = 0.75
+"""Part of the window that the others may use up while one block is on its way."""
 TAIL_BLOCKS = 4
 """The last blocks never go to an unproven path."""
 
@@ -136,7 +138,14 @@ def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
     known = [rate for rate in rates.values() if rate]
     fallback = median(known) if known else UNMEASURED_RATE
     sole = len(stream.usable_views()) == 1 and len(pairs) == 1
-    return [_lane(stream, view, path, rates[path.id] or fallback, sole=sole, now=now) for view, path in pairs]
+    lanes = [_lane(stream, view, path, rates[path.id] or fallback, sole=sole, now=now) for view, path in pairs]
+    total = sum(lane.rate_bytes_s for lane in lanes)
+    window = stream.credit - stream.down.delivered
+    for lane in lanes:
+        # Buffer law: a path so slow that the others use the whole window up meanwhile is left out (DESIGN §6).
+        others = total - lane.rate_bytes_s
+        lane.patience_s = PATIENCE_PART * window / others if others > 0 else None
+    return lanes
 
 
 def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float, *, sole: bool, now: Instant) -> Lane:
@@ -198,7 +207,8 @@ def _eligible(stream: ClientStream, view: ReplicaView, path: ClientPath) -> Rang
     if view is stream.anchor:
         return None
     final = stream.down.book.final
-    if final is None or path.is_proven:
+    anchor_serves = stream.anchor is not None and stream.anchor.is_usable and bool(stream.anchor.live_paths())
+    if final is None or path.is_proven or not anchor_serves:
         return view.agreed
     blocks = view.agreed.copy()
     last = -(-final // stream.down.block_bytes)
@@ -262,17 +272,17 @@ def _rebalance(stream: ClientStream, lanes: list[Lane]) -> None:
 
 def _take_back(stream: ClientStream, lane: Lane, excess: int, idle: list[Lane]) -> None:
     size = stream.down.block_bytes
-    orders = [o for o in stream.down.book.orders() if o.path == lane.path and o.replica == lane.replica]
-    for order in sorted(orders, key=lambda order: -max(stop for _, stop in order.remaining)):
-        if excess <= 0 or order.is_revoked or order.is_copy:
+    orders = [o for o in stream.down.book.on_path(lane.path) if o.replica == lane.replica and o.remaining]
+    for order in sorted(orders, key=lambda order: -(order.remaining.stop or 0)):
+        if excess <= 0:
             return
-        last = max(stop for _, stop in order.remaining)
-        first = -(-max(last - excess, min(start for start, _ in order.remaining)) // size)
-        useful = any(lane_.eligible is None or lane_.eligible.overlaps(first, max(first, last // size)) for lane_ in idle)
-        if first * size >= last or not useful:
-            return
-        excess -= last - first * size
-        revoke(stream, order, first)
+        start, stop = order.remaining.start or 0, order.remaining.stop or 0
+        first, last = -(-max(stop - excess, start) // size), -(-stop // size)
+        if order.is_revoked or order.is_copy or first >= last:
+            continue
+        if any(other.eligible is None or other.eligible.overlaps(first, last) for other in idle):
+            excess -= order.remaining.total - sum(b - a for a, b in order.remaining.within(start, max(start, first * size)))
+            revoke(stream, order, first)
 
 
 def _copy_late_head(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:

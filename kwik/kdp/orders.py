@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kwik.base.ranges import RangeSet
@@ -113,10 +114,11 @@ class OrderBook:
         """Ranges of settled blocks from this one on."""
         return self._settled.within(block, max(block, self.horizon))
 
-    def rewant_from(self, block: int) -> None:
-        """Enter every authorised block that is neither held nor on a counting order."""
+    def rewant_from(self, block: int, counts: Callable[[Order, int], bool]) -> None:
+        """The anchor has changed: enter every authorised block that is neither held nor on an order that counts now."""
         for index in range(block, self.horizon):
-            self._want(index)
+            if index not in self._settled and not any(counts(order, index) for order in self.covering(index)):
+                self.unassigned.add(index, index + 1)
 
     def suspend(self, path: PathId) -> list[int]:
         """The path is silent: what it owes is wanted from others; returns those blocks."""

@@ -27,16 +27,7 @@ class Earliest:
                 self._place(block, lanes, charged, block_bytes)
 
     def _place(self, block: int, lanes: list[Lane], charged: dict[int, int], block_bytes: int) -> None:
-        best: int | None = None
-        best_eta = 0.0
-        for index, lane in enumerate(lanes):
-            eta = lane.eta_s(block_bytes) + charged[index] / lane.rate_bytes_s
-            if not lane.may(block):
-                if not lane.expects(block):
-                    continue
-                eta += lane.expected_in_s
-            if best is None or eta < best_eta:
-                best, best_eta = index, eta
+        best = self._soonest(block, lanes, charged, block_bytes)
         if best is None:
             return
         lane = lanes[best]
@@ -45,3 +36,18 @@ class Earliest:
             lane.queued_bytes += block_bytes
         else:
             charged[best] += block_bytes
+
+    def _soonest(self, block: int, lanes: list[Lane], charged: dict[int, int], block_bytes: int) -> int | None:
+        """The lane where the block would be complete first; one that would stall the stream only if there is no other."""
+        best: int | None = None
+        best_rank = (True, 0.0)
+        for index, lane in enumerate(lanes):
+            eta = lane.eta_s(block_bytes) + charged[index] / lane.rate_bytes_s
+            if not lane.may(block):
+                if not lane.expects(block):
+                    continue
+                eta += lane.expected_in_s
+            rank = (lane.patience_s is not None and eta > lane.patience_s, eta)
+            if best is None or rank < best_rank:
+                best, best_rank = index, rank
+        return best

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kwik.kdp.downstream import PRUNE_BLOCKS, Downstream, Rejected
+from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView
 from kwik.types import PathId
 from tests.unit.kdp.naive import BLAKE3, digests_of, naive_pair, pattern
@@ -30,6 +31,10 @@ def make() -> Downstream:
     return down
 
 
+def all_count(order: Order, block: int) -> bool:
+    return not order.is_suspended
+
+
 def deliver(down: Downstream, anchor: ReplicaView | None, stop_at: int | None = None, step: int = BLOCK) -> bytes:
     taken = b""
     while (view := down.peek(anchor, stop_at)) is not None:
@@ -37,7 +42,7 @@ def deliver(down: Downstream, anchor: ReplicaView | None, stop_at: int | None = 
         assert piece, "a piece that may be delivered is never empty"
         view.release()
         assert anchor is not None
-        down.consume(len(piece), anchor)
+        down.consume(len(piece))
         taken += piece
     return taken
 
@@ -221,21 +226,21 @@ class TestChangeOfAnchor:
         for block in (0, 1):
             down.judge(block, old)
             down.book.settle(block)
-        assert down.rejudge(new) == [Rejected(0, 1), Rejected(1, 1)]
+        assert down.rejudge(new, all_count) == [Rejected(0, 1), Rejected(1, 1)]
         assert down.peek(new, None) is None
         assert list(down.book.unassigned) == [(0, 6)]
 
     def test_equal_blocks_stay(self):
         down, old, new = make(), view_of(1, TEXT), view_of(2, TEXT)
         down.add(old, old, 0, TEXT[: 2 * BLOCK])
-        assert down.rejudge(new) == []
+        assert down.rejudge(new, all_count) == []
         assert deliver(down, new) == TEXT[: 2 * BLOCK]
         assert list(down.book.unassigned) == [(2, 6)]
 
     def test_half_a_block_of_the_former_anchor_never_leaves(self):
         down, old, new = make(), view_of(1, TEXT), view_of(2, TEXT)
         down.add(old, old, 0, TEXT[: BLOCK - 1])
-        down.rejudge(new)
+        down.rejudge(new, all_count)
         assert down.peek(new, None) is None
         assert list(down.book.unassigned) == [(0, 6)]
 
@@ -243,7 +248,7 @@ class TestChangeOfAnchor:
         down, old, new = make(), view_of(1), view_of(2)
         down.add(new, old, 0, LIES[:5])
         assert down.peek(old, None) is None
-        down.rejudge(new)
+        down.rejudge(new, all_count)
         assert deliver(down, new) == LIES[:5]
 
 

@@ -154,6 +154,7 @@ class TestOrders:
         key, replica = rig.live()
         rig.supply(replica, P1, TEXT[: 20 * BLOCK], below=20)
         rig.tell(frames.Fin(replica, 20 * BLOCK))
+        rig.hear()
         rig.read(key)
         rig.wait(0.1)
         assert rig.stream(key).down.book.orders() == []
@@ -208,8 +209,7 @@ class TestEndGame:
         for first in range(0, 60, 15):
             rig.announce(anchor, P1, TEXT[:end], first=first, count=15)
             rig.announce_run(helper, P2, TEXT[:end], first=first, count=15)
-        rig.session.paths[P2].on_ordered(100, rig.now)
-        rig.session.paths[P2].on_data(100, rig.now)
+        rig.session.paths[P2].received_bytes = 100
         rig.tell(frames.Fin(anchor, end))
         rig.tell(frames.Fin(helper, end), P2)
         copies = rig.granted(helper, P2)
@@ -253,6 +253,8 @@ def test_a_third_server_joins_in(rig: SessionRig):
         rig.opened(replica, path)
     end = 150 * BLOCK
     text, read = TEXT[:end], b""
+    for replica, path in [*others, (anchor, P1)]:
+        rig.tell(frames.Produced(replica, end), path)
     for first in range(0, 150, 10):
         stop = min(first + 64, 150)
         for start in range(first, stop, 10):

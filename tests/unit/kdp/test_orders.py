@@ -44,12 +44,11 @@ def fault(book: OrderBook, path: PathId, replica: int, number: int, offset: int,
 class TestAuthorisation:
     def test_bytes_of_an_order_come_once_and_in_any_pieces(self):
         book = make()
-        given = give(book, 1, [0, 1])
-        book.on_data(P1, 1, OrderId(1), 3, 20)
-        assert given.started
+        give(book, 1, [0, 1])
+        assert not book.on_data(P1, 1, OrderId(1), 3, 20)
         assert fault(book, P1, 1, 1, 22, 2) == ErrorCode.UNAUTHORISED_DATA
         book.on_data(P1, 1, OrderId(1), 0, 3)
-        book.on_data(P1, 1, OrderId(1), 23, 9)
+        assert book.on_data(P1, 1, OrderId(1), 23, 9)
         assert book.orders() == []
         assert fault(book, P1, 1, 1, 0, 1) == ErrorCode.UNAUTHORISED_DATA
 
@@ -184,8 +183,6 @@ class TestEnds:
         book = make(2)
         book.settle(0)
         assert list(book.unassigned) == [(1, 2)]
-        book.rewant_from(0)
-        assert list(book.unassigned) == [(1, 2)]
         book.unsettle(0)
         assert list(book.unassigned) == [(0, 2)]
         assert book.settled_from(0) == []
@@ -199,12 +196,21 @@ class TestEnds:
         assert book.is_coming(0, 2)
         assert not book.is_coming(0, 1)
 
-    def test_late_copies_of_delivered_blocks_stay_authorised(self):
+    def test_delivered_blocks_are_owed_by_nobody(self):
         book = make(4)
-        give(book, 1, [0])
-        book.forget_below(1)
-        book.on_data(P1, 1, OrderId(1), 0, BLOCK)
+        give(book, 1, [0, 1, 2])
+        give(book, 1, [1], P2, replica=2)
+        book.on_data(P1, 1, OrderId(1), 0, 6)
+        released = book.forget_below(2)
+        assert {path: sum(n for where, n in released if where == path) for path in (P1, P2)} == {
+            P1: 2 * BLOCK - 6,
+            P2: BLOCK,
+        }
         assert book.is_settled(0)
+        assert book.counts == {P1: 1, P2: 0}
+        assert book.owed_by(P1, 1) == BLOCK
+        assert book.covering(1) == []
+        assert fault(book, P2, 2, 1, BLOCK, 1) == ErrorCode.UNAUTHORISED_DATA
 
 
 class BookAgainstModel(RuleBasedStateMachine):
@@ -274,6 +280,18 @@ class BookAgainstModel(RuleBasedStateMachine):
         block = data.draw(st.sampled_from(sorted(self.settled)))
         self.book.unsettle(block)
         self.settled.discard(block)
+
+    @precondition(lambda self: self.book.horizon > 0)
+    @rule(data=st.data())
+    def delivered(self, data: st.DataObject) -> None:
+        block = data.draw(st.integers(0, min(self.book.horizon, 3)))
+        owed = {path: sum(o // BLOCK < block for k in self.owed if k[0] == path for o in self.owed[k]) for path in (P1, P2)}
+        released = self.book.forget_below(block)
+        for path in (P1, P2):
+            assert sum(size for where, size in released if where == path) == owed[path]
+        for key in list(self.owed):
+            self._void(key, set(range(block)))
+        self.settled |= set(range(block))
 
     def _void(self, key: tuple[PathId, int, int], blocks: set[int]) -> None:
         self.owed[key] = {offset for offset in self.owed[key] if offset // BLOCK not in blocks}

@@ -1,0 +1,108 @@
+"""A path's death is not a server's: NAT rebinding, a laptop's sleep, a network that is bad but not gone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from tests.proc.harness import until
+from tests.proc.harness_content import content
+from tests.proc.harness_faults import wait_mid_block
+from tests.proc.harness_stage import Reading, Stage, request_line, stats_of
+
+SIZE = 4_000_000
+LINK = {"rate_mbps": 20, "delay_ms": 10}
+
+
+@pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
+@pytest.mark.parametrize("times", [1, 5])
+def test_nat_rebinding(stage: Stage, replicated: bool, times: int) -> None:
+    server = stage.server(link=LINK, replicated=replicated)
+    conn = stage.dial()
+    reading = Reading.of(conn, "nat", SIZE)
+    for number in range(times):
+        wait_mid_block(reading, server, SIZE * (number + 1) // (times + 2))
+        server.rebind()
+    reading.finish()
+    assert server.report()["streams"] == 1
+
+
+def test_nat_rebinding_of_all_paths_to_another_address(stage: Stage) -> None:
+    for _ in range(3):
+        stage.server(link=LINK)
+    reading = Reading.of(stage.dial(replicas=3), "nat", SIZE)
+    wait_mid_block(reading, stage.servers[0], SIZE // 4)
+    for server in stage.servers:
+        server.rebind("127.0.0.2")
+    reading.finish()
+
+
+@pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
+def test_upstream_goes_on_after_a_rebinding(stage: Stage, replicated: bool) -> None:
+    server = stage.server("echo", link=LINK, replicated=replicated)
+    conn = stage.dial()
+    data = content("nat-up", 2_000_000)
+    reading = Reading(conn, data)
+    for start in range(0, len(data), 500_000):
+        conn.sendall(data[start : start + 500_000])
+        server.rebind()
+    conn.shutdown(1)
+    reading.finish()
+    assert server.report()["upstream_sha256"] == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "slept_s",
+    [pytest.param(12, marks=pytest.mark.slow), pytest.param(40, marks=[pytest.mark.soak, pytest.mark.timeout(120)])],
+)
+@pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
+def test_a_client_sleeps(stage: Stage, slept_s: float, replicated: bool) -> None:
+    """SIGSTOP in mid-stream. 40 s are more than a path's idle time-out: new paths attach to the same replicas."""
+    for _ in range(2):
+        stage.server(link=LINK, replicated=replicated)
+    client = stage.client()
+    servers = [server.address for server in stage.servers]
+    client.ask("dial", count=1, servers=servers, line=request_line("sleep", SIZE).decode())
+    client.ask("read", stream=0)
+    until(lambda: client.ask("report", stream=0)["delivered"]["0"] > SIZE // 4, "the client is at it")
+    client.stop()
+    with pytest.raises(AssertionError, match="did not say"):
+        client.wait("read", limit_s=slept_s)  # this is the sleep: nothing can come
+    client.go_on()
+    over = client.wait("read", limit_s=30)
+    assert over["error"] == ""
+    assert (over["size"], over["sha256"]) == (SIZE, hashlib.sha256(content("sleep", SIZE)).hexdigest())
+    if not replicated:
+        assert sum(server.report()["streams"] for server in stage.servers) == 1
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"loss": 0.02},
+        {"reorder": 0.05, "jitter_s": 0.005},
+        {"duplicate": 0.1, "corrupt": 0.01},
+        {"queue_bytes": 20_000},
+    ],
+    ids=["loss", "reordering", "duplicates and corruption", "short queue"],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_bad_network(stage: Stage, shape: dict[str, float], count: int) -> None:
+    for _ in range(count):
+        stage.server(link=LINK | shape)
+    reading = Reading.of(stage.dial(), "bad", 2_000_000)
+    reading.finish()
+
+
+def test_unlike_paths(stage: Stage) -> None:
+    """A slow and far helper never holds up what the others can send sooner, and every byte is right."""
+    for link in ({"rate_mbps": 40, "delay_ms": 2}, {"rate_mbps": 1, "delay_ms": 150}, {"rate_mbps": 20, "delay_ms": 40}):
+        stage.server(link=link)
+        if len(stage.servers) == 1:
+            conn = stage.dial(replicas=3)
+    reading = Reading.of(conn, "unlike", SIZE, holds=[SIZE])
+    until(lambda: reading.size == SIZE, "all bytes have come")
+    print(stats_of(conn).shares)
+    for server in stage.servers:
+        server.open()
+    reading.finish()
