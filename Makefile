@@ -48,8 +48,10 @@ fuzz: setup  ## SECONDS=600 of hostile bytes for every decoder
 sabotage: setup  ## break the code on purpose, one place at a time: the tests must notice
 	@$(BIN)/python tests/sabotage/run.py
 
-bench: setup  ## speed, as ratios within one run
-	@$(BIN)/kwik bench
+bench: setup  ## speed, as ratios within one run, the quick versions (benchmarks/README.md has the full ones)
+	@$(BIN)/python -m benchmarks.single_server --pairs 10
+	@$(BIN)/python -m benchmarks.striping --runs 1
+	@$(BIN)/python -m benchmarks.failover --runs 2
 
 test-programs: setup  ## the tests with real programs; fails if one of the programs is missing
 	@KWIK_REQUIRE_PROGRAMS=1 $(BIN)/pytest -m program

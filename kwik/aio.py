@@ -20,12 +20,12 @@ from kwik.config import Config, ServerConfig
 from kwik.conn import Conn, replica_count
 from kwik.discovery.provider import Announcement, Announcer, DiscoveryProvider, Offer
 from kwik.engine.backlog import Backlog
-from kwik.engine.handle import SocketName, StreamHandle, registry
+from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
 from kwik.engine.local import end_of, make_pair
 from kwik.engine.server import EngineServer, Reached
 from kwik.engine.sessions import SessionKey, TrustSpec, sessions_of
 from kwik.engine.sources import SourceSpec, find_provider
-from kwik.engine.streams import Dialled, socket_name
+from kwik.engine.streams import Dialled
 from kwik.engine.thread import engine, on_engine
 from kwik.errors import ConfigError
 from kwik.kdp.snapshots import ReplicaSnapshot

@@ -97,7 +97,7 @@ class ServerConfig:
     """Upstream a client may send per replica before the first UPSTREAM_STATE."""
     upstream_window_bytes: int = 1 * MIB
     """Most upstream held per replica and not yet taken by the application."""
-    memory_bytes: int = 256 * MIB
+    memory_bytes: int = 512 * MIB
     """Budget of the process for output and upstream of all replicas."""
     max_replicas: int = 4096
     """Most replicas at a time, lingering ones included."""

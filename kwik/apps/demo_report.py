@@ -117,17 +117,21 @@ def _time_rows(seen: Observed) -> list[tuple[str, str]]:
 
 def _rate_rows(seen: Observed) -> list[tuple[str, str]]:
     log, plan = seen.log, seen.plan
-    raw_bps = plan.rate_bps * plan.servers
+    raw_bps, several = plan.rate_bps * plan.servers, plan.servers > 1
+    links = "the links together" if several else "the link"
+    rows = [("links", f"{rate_text(raw_bps)}: {links}, raw (IP packets; about 94% of that can be payload)")]
     whole_bps, carried_bps = log.goodput_bps(), bit_rate(seen.links_bytes, log.duration_s)
-    alive = " while their servers lived" if seen.killed_at is not None else ""
-    part = f"{_part(whole_bps, carried_bps)} of what the links carry{alive}"
-    rows = [("goodput", f"{rate_text(whole_bps)} over the whole run, {part}")]
-    if seen.steady is None:
-        return [*rows, ("steady", "one of the servers never delivered a block")] if plan.servers > 1 else rows
-    steady_bps = log.goodput_bps(*seen.steady)
-    servers = f"all {plan.servers} servers deliver" if plan.servers > 1 else "the server delivers"
-    part = f"{_part(steady_bps, raw_bps)} of the links' sum, {rate_text(raw_bps)} of IP packets"
-    return [*rows, ("steady", f"{rate_text(steady_bps)} while {servers}, {part}")]
+    alive = (
+        f" of {rate_text(carried_bps)}, the links of living servers" if seen.killed_at is not None else f" of {links}"
+    )
+    rows.append(("goodput", f"{rate_text(whole_bps)} over the whole run, {_part(whole_bps, carried_bps)}{alive}"))
+    if seen.steady is not None:
+        steady_bps = log.goodput_bps(*seen.steady)
+        servers = f"all {plan.servers} servers deliver" if several else "the server delivers"
+        rows.append(("steady", f"{rate_text(steady_bps)} while {servers}, {_part(steady_bps, raw_bps)} of {links}"))
+    elif several:
+        rows.append(("steady", "one of the servers never delivered a block"))
+    return rows
 
 
 def _share_text(share: Share, total_bytes: int) -> str:

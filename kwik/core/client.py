@@ -7,7 +7,7 @@ per turn, in actions() and before room is used.
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kwik.core.actions import Action, SessionIdle, WakePath
@@ -32,6 +32,8 @@ from kwik.wire.codec import DataPiece, Received, UpstreamPiece, encode
 from kwik.wire.messages import Drain, Joined, ServerHello
 
 if TYPE_CHECKING:
+    from random import Random
+
     from kwik.config import Config
     from kwik.core.port import FactsView, PortKey
     from kwik.kcp.sighting import Sighting
@@ -42,6 +44,13 @@ MIN_STEP_S = 0.001
 """on_timeout is due at most this often."""
 SETTLE_ROUNDS = 8
 """How often the planes may hand work to each other within one turn; two suffice, more is a defect."""
+
+
+@dataclass(slots=True)
+class _Timer:
+    due: Instant | None = None
+    is_known: bool = False
+    fired_at: Instant = 0.0
 
 
 class ClientCore:
@@ -69,13 +78,11 @@ class ClientCore:
         self._idle_since: Instant | None = None
         self._discovery_detail: str | None = None
         self._no_candidates = ""
-        self._due: Instant | None = None
         self._is_closed = False
         self._is_stale = False
-        self._timed_out_at: Instant = 0.0
         self._is_due = True
         self._told_over: list[int] = []
-        self._deadline_known = False
+        self._timer = _Timer()
         self._data.hints.may_find_more = self._may_find_more
 
     # -- discovery and paths ---------------------------------------------------------------------------------------
@@ -111,9 +118,15 @@ class ClientCore:
         try:
             reader.feed(pipe, data, lambda received: self._on_received(path, received))
         except RemoteProtocolError as error:
-            self._readers.pop(path, None)
-            self._actions.append(ClosePath(path, error.code, str(error)[:200]))
-            self.on_path_down(path, f"protocol error: {error}", now)
+            self._on_breach(path, error, now)
+
+    def _on_breach(self, path: PathId, error: RemoteProtocolError, now: Instant) -> None:
+        """A server that breaks the protocol is not asked again for what it had: its replicas are dead."""
+        instance = self._control.instance_of(path)
+        self._actions.append(ClosePath(path, error.code, str(error)[:200]))
+        self.on_path_down(path, f"protocol error: {error}", now)
+        if instance is not None:
+            self._data.on_instance_dead(instance)
 
     def on_path_down(self, path: PathId, reason: str, now: Instant) -> None:
         """The path ended."""
@@ -148,9 +161,9 @@ class ClientCore:
 
     def on_timeout(self, now: Instant) -> None:
         """The deadline has passed; early or repeated calls are harmless."""
-        due = self._due
+        due = self._timer.due
         self._tick(now)
-        self._timed_out_at = now
+        self._timer.fired_at = now
         if due is not None:
             self._data.on_lag(now - due, now)
         self._control.on_timeout(now)
@@ -158,16 +171,16 @@ class ClientCore:
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
-        if self._deadline_known:
-            return self._due
-        self._deadline_known = True
+        if self._timer.is_known:
+            return self._timer.due
+        self._timer.is_known = True
         times = [self._control.deadline(), self._data.deadline()]
         if self._idle_since is not None and not self._is_closed:
             times.append(self._idle_since + self._config.session_idle_s)
         # Never an instant that on_timeout has seen already; yet a due one must not move away while other inputs come.
-        later = [max(when, self._timed_out_at + MIN_STEP_S) for when in times if when is not None]
-        self._due = min(later, default=None)
-        return self._due
+        later = [max(when, self._timer.fired_at + MIN_STEP_S) for when in times if when is not None]
+        self._timer.due = min(later, default=None)
+        return self._timer.due
 
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""
@@ -300,7 +313,7 @@ class ClientCore:
         self._is_stale = True
         if not light:
             self._is_due = True
-            self._deadline_known = False
+            self._timer.is_known = False
 
     def _touched(self, key: PortKey, now: Instant) -> ClientStream | None:
         self._tick(now)
@@ -331,7 +344,7 @@ class ClientCore:
             return
         now = self._now
         self._is_due = False
-        self._deadline_known = False
+        self._timer.is_known = False
         for path in self._data.paths:
             self._data.set_facts(path, self._facts(path, now))
         for _ in range(SETTLE_ROUNDS):

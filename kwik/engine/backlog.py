@@ -15,7 +15,7 @@ import socket
 import struct
 from typing import Final
 
-from kwik.engine.handle import SocketName, StreamHandle, registry
+from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
 from kwik.engine.local import BUFFER_BYTES, UnixEnd, put_held_byte
 from kwik.engine.server import Reached
 from kwik.types import Address
@@ -88,7 +88,7 @@ class Backlog:
         """In a forked child: the engine cannot be asked, but the client is known by its address."""
         with contextlib.suppress(OSError, ValueError, UnicodeDecodeError):
             remote = Address.parse(name.decode().split("-", 3)[3])
-            handle = StreamHandle(self.local, (remote.host, remote.port))
+            handle = StreamHandle(self.local, socket_name(remote))
             handle.pid = self._pid
             return handle
         return None

@@ -19,6 +19,12 @@ SocketName = tuple[str, int] | tuple[str, int, int, int]
 """As getpeername() has it for AF_INET or AF_INET6."""
 
 
+def socket_name(address: tuple[str, int]) -> SocketName:
+    """The address as getpeername() has it."""
+    host, port = address
+    return (host, port, 0, 0) if ":" in host else (host, port)
+
+
 class StreamControl(Protocol):
     """The session behind a stream. Coroutines of the engine's loop."""
 

@@ -13,7 +13,7 @@ from kwik.config import ServerConfig
 from kwik.core.server import ServerCore
 from kwik.engine.bridge import Bridge
 from kwik.engine.driver import Driver, PathInputs
-from kwik.engine.handle import SocketName, StreamHandle
+from kwik.engine.handle import SocketName, StreamHandle, socket_name
 from kwik.engine.local import LocalEnd
 from kwik.engine.paths import PathTable
 from kwik.engine.thread import Engine
@@ -69,7 +69,7 @@ class ServerStreams:
         key = action.key
         try:
             async with asyncio.timeout(REACH_LIMIT_S):
-                reached = await self._reach(action.remote or ("0.0.0.0", 0))
+                reached = await self._reach(socket_name(action.remote or ("0.0.0.0", 0)))
         except OSError as error:
             text = error.strerror or str(error) or type(error).__name__
             self._refuse(key, ErrorCode.APPLICATION_DOWN, f"the application cannot be reached: {text}")

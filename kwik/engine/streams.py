@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kwik.engine.bridge import Bridge
-from kwik.engine.handle import SocketName, StreamHandle, registry
+from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
 from kwik.engine.local import make_pair
 from kwik.engine.watch import Watcher
 from kwik.errors import KwikError, StreamReset
-from kwik.types import Address, ServiceName, service_address
+from kwik.types import ServiceName, service_address
 
 if TYPE_CHECKING:
     from kwik.core.actions import Accept
@@ -182,12 +182,6 @@ class _Control:
     async def flush(self, replicas: int) -> None:
         """See StreamControl."""
         await self._streams.flush(self._key, replicas)
-
-
-def socket_name(address: Address | tuple[str, int]) -> SocketName:
-    """The address as getpeername() has it."""
-    host, port = address
-    return (host, port, 0, 0) if ":" in host else (host, port)
 
 
 def _succeed(future: asyncio.Future[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kwik.errors import ErrorCode, LocalProtocolError
 from kwik.kdp.digest import Algorithm, RunningHash
 from kwik.kdp.orders import Order, OrderBook
 from kwik.kdp.reassembler import Copy, Reassembler
@@ -98,16 +99,20 @@ class Downstream:
                 return memoryview(copy.data)[start:end]
         return None
 
-    def consume(self, size: int) -> tuple[int, list[tuple[PathId, int]]]:
+    def consume(self, size: int, anchor: ReplicaView) -> tuple[int, list[tuple[PathId, int]]]:
         """Bytes of the last peek were handed to the application.
 
-        Returns the number of the replica they came from, and (path, bytes) that need not come any more.
+        Returns the number of the replica they came from, and (path, bytes) that need not come any more. Raises
+        LocalProtocolError if the anchor sent other bytes than it announced: nothing it says holds the stream together.
         """
         block, start = divmod(self.delivered, self.block_bytes)
         copy = next(copy for copy in self.parts.copies(block) if copy.source == self._source)
         if self.running is not None:
             with memoryview(copy.data) as view:
-                self.running.update(view[start : start + size])
+                digests = self.running.update(view[start : start + size])
+            announced = anchor.announced.digests.get(block)
+            if digests and announced is not None and digests[0] != announced:
+                raise LocalProtocolError(f"block {block} is not what its server announced", code=ErrorCode.DIVERGED)
         self.delivered += size
         if self.delivered // self.block_bytes == block:
             return self._source, []

@@ -57,12 +57,20 @@ def extend_credit(stream: ClientStream, now: Instant) -> None:
     taken_at = stream.app.last_taken_at
     if stream.app.readable_told and taken_at is not None and now - taken_at > STALLED_S:
         return
-    window = pool.grow(stream.key, stream.context.config.receive_window_bytes)
+    window = _window(stream)
     stream.credit = max(stream.credit, down.delivered + window)
     limit = stream.credit // down.block_bytes
     if down.book.final is not None:
         limit = min(limit, -(-down.book.final // down.block_bytes))
     down.book.extend(limit)
+
+
+def _window(stream: ClientStream) -> int:
+    """A stream whose reader has taken nothing yet has only what newcomers get."""
+    pool, config = stream.context.pool, stream.context.config
+    if stream.app.last_taken_at is not None:
+        return pool.grow(stream.key, config.receive_window_bytes)
+    return pool.start_with(stream.key, config.receive_window_bytes)
 
 
 def is_credit_due(stream: ClientStream) -> bool:

@@ -135,8 +135,7 @@ class DataServer:
         key, self._next_key = self._next_key, self._next_key + 1
         hashed = self._config.replicated and opened.digest in ALGORITHMS
         sink = UpstreamSink(self._config.upstream_credit_bytes, self._config.upstream_window_bytes)
-        self.pool.grow(key, cap)
-        replica = ServerReplica(key, opened, hashed=hashed, cap_bytes=self.pool.held_by(key), upstream=sink)
+        replica = ServerReplica(key, opened, hashed=hashed, cap_bytes=cap, upstream=sink)
         session.replicas[opened.replica] = replica
         self._ports[key] = (state.session, replica)
         duty = replica.attach(path)
@@ -172,7 +171,7 @@ class DataServer:
         guarantee = block_bytes + min(MIN_STREAM_EXTRA_BYTES, block_bytes)
         if not self.pool.admit(self._next_key, guarantee):
             return 0
-        return max(guarantee, min(self._config.send_window_bytes, self.pool.free_bytes // 4))
+        return self.pool.start_with(self._next_key, self._config.send_window_bytes)
 
     def _on_attach(self, path: PathId, state: ServerPath, attach: frames.Attach, now: Instant) -> None:
         session = self._sessions[state.session]

@@ -49,6 +49,24 @@ class Flush:
     token: int
 
 
+@dataclass(slots=True)
+class Clockwork:
+    """What judging silence and deadlines needs to remember."""
+
+    all_silent_since: Instant | None = None
+    lag_until: Instant | None = None
+    seen: Instant = 0.0
+    """The last on_timeout."""
+
+
+@dataclass(slots=True)
+class Numbers:
+    """The next numbers to draw; none is used twice."""
+
+    key: int = 1
+    replica: int = 1
+
+
 class DataSession:
     """The data plane of one session. Inputs mark streams as touched; settle() lets them act, once per turn."""
 
@@ -66,14 +84,11 @@ class DataSession:
         self.to_recover: list[Instance] = []
         self._admitted: dict[PathId, ClientPath] = {}
         self._by_replica: dict[int, ClientStream] = {}
-        self._next_key = 1
-        self._next_replica = 1
+        self._numbers = Numbers()
         self._touched: dict[int, None] = {}
         self._lit: dict[int, None] = {}
         self._flushes: list[Flush] = []
-        self._all_silent_since: Instant | None = None
-        self._lag_until: Instant | None = None
-        self._seen: Instant = 0.0
+        self._clock = Clockwork()
 
     # -- what streams ask (StreamContext) --------------------------------------------------------------------------
 
@@ -90,7 +105,7 @@ class DataSession:
 
     def draw_replica(self, stream: ClientStream) -> int:
         """A replica number that was never used."""
-        number, self._next_replica = self._next_replica, self._next_replica + 1
+        number, self._numbers.replica = self._numbers.replica, self._numbers.replica + 1
         self._by_replica[number] = stream
         return number
 
@@ -218,7 +233,7 @@ class DataSession:
     def _route(self, path: PathId, number: int, what: ServerFrame | DataPiece, now: Instant) -> None:
         stream, state = self._by_replica.get(number), self.paths.get(path)
         if stream is None or state is None:
-            if number >= self._next_replica:
+            if number >= self._numbers.replica:
                 raise LocalProtocolError(f"replica {number} was never opened")
             return
         view = stream.views.get(number)
@@ -241,7 +256,7 @@ class DataSession:
 
     def dial(self, now: Instant, replicas: int) -> int:
         """A new stream. Raises KwikError if no memory is left for it."""
-        key, self._next_key = self._next_key, self._next_key + 1
+        key, self._numbers.key = self._numbers.key, self._numbers.key + 1
         if not self.pool.admit(key, granting.guarantee_bytes(self.config.block_bytes)):
             raise KwikError("no memory is left for another stream: close one, or raise Config.memory_bytes")
         stream = ClientStream(key, self, replicas=replicas, now=now)
@@ -358,7 +373,7 @@ class DataSession:
     def on_lag(self, late_s: float, now: Instant) -> None:
         """Our own loop was late by this much: no path is blamed until as much time has passed again."""
         if late_s > LAG_S:
-            self._lag_until = now + min(late_s, BLAME_WAIT_S)
+            self._clock.lag_until = now + min(late_s, BLAME_WAIT_S)
 
     def _silent_at(self, path: ClientPath) -> Instant | None:
         dues = []
@@ -374,18 +389,18 @@ class DataSession:
 
     def _judge_silence(self, now: Instant) -> None:
         """Blame paths that owe something and say nothing; forgive those that speak again."""
-        if self._lag_until is not None and now < self._lag_until:
+        if self._clock.lag_until is not None and now < self._clock.lag_until:
             return
         overdue = {}
         for path in self._admitted.values():
             due = self._silent_at(path)
             overdue[path.id] = due is not None and now >= due
         if overdue and all(overdue.values()) and len(overdue) > 1:
-            self._all_silent_since = now if self._all_silent_since is None else self._all_silent_since
-            if now < self._all_silent_since + BLAME_WAIT_S:
+            self._clock.all_silent_since = now if self._clock.all_silent_since is None else self._clock.all_silent_since
+            if now < self._clock.all_silent_since + BLAME_WAIT_S:
                 return
         else:
-            self._all_silent_since = None
+            self._clock.all_silent_since = None
         for path in self._admitted.values():
             if overdue[path.id] != path.is_silent:
                 self._set_silent(path, silent=overdue[path.id])
@@ -406,7 +421,7 @@ class DataSession:
 
     def on_timeout(self, now: Instant) -> None:
         """Some deadline has passed."""
-        self._seen = now
+        self._clock.seen = now
         self.touch_all()
 
     def deadline(self) -> Instant | None:
@@ -416,14 +431,14 @@ class DataSession:
             at = None if path.is_silent else path.silent_due
             if at is not None:
                 due.append(at)
-        if self._all_silent_since is not None:
-            due.append(self._all_silent_since + BLAME_WAIT_S)
-        if self._lag_until is not None:
-            due.append(self._lag_until)
+        if self._clock.all_silent_since is not None:
+            due.append(self._clock.all_silent_since + BLAME_WAIT_S)
+        if self._clock.lag_until is not None:
+            due.append(self._clock.lag_until)
         for stream in self.streams.values():
             due += self._stream_dues(stream)
         # An instant that on_timeout has seen is over; one that has merely passed is still due.
-        later = [at for at in due if at > self._seen]
+        later = [at for at in due if at > self._clock.seen]
         return min(later, default=None)
 
     def _stream_dues(self, stream: ClientStream) -> list[Instant]:
@@ -436,7 +451,7 @@ class DataSession:
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)
         if stream.phase in (Phase.PENDING, Phase.RECOVERING):
-            dues.append(max(self._seen, stream.began_at) + RETRY_S)
+            dues.append(max(self._clock.seen, stream.began_at) + RETRY_S)
         return [at for at in dues if at is not None]
 
     # -- room ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from kwik.base.transitions import Machine, TransitionTable
-from kwik.errors import ErrorCode
+from kwik.errors import ErrorCode, LocalProtocolError
 from kwik.kdp.actions import PortDone, PortReadable, PortReset, PortWritable
 from kwik.kdp.digest import ALGORITHMS, Pair
 from kwik.kdp.downstream import Downstream
@@ -267,7 +267,11 @@ class ClientStream:
         """The application's socket took bytes."""
         if self.anchor is None or self.is_over or not size:
             return
-        number, released = self.down.consume(size)
+        try:
+            number, released = self.down.consume(size, self.anchor)
+        except LocalProtocolError as error:
+            self.fail(ErrorCode.DIVERGED, f"the server contradicts itself ({error}); do not trust what was read")
+            return
         source = self.views.get(number)
         if source is not None:
             source.delivered_bytes += size
@@ -330,7 +334,7 @@ class ClientStream:
         self.context.actions.append(PortDone(self.key))
 
     def fail(self, code: int, text: str, *, refused: bool = False) -> None:
-        """The application must see a reset (SPEC §2.3)."""
+        """The application must see a reset (SPEC §2)."""
         if self.is_over:
             return
         self._close_all(ErrorCode.STREAM_ABORTED)

@@ -267,6 +267,8 @@ class QuicEndpoint:
 
     def _send(self, path: QuicPath, now: float) -> None:
         path.fill(now)
+        # What the owner handed over just now leaves here: no second round for it.
+        self._touched.pop(path, None)
         datagrams = path.flush(now)
         if datagrams:
             self._port.send(datagrams)

@@ -84,12 +84,11 @@ class PlainCore:
 
     # ------------------------------------------------------------ paths
 
-    def flow_of(self, path: PathId, pipe: int) -> _Flow | None:
-        """The stream that this pipe carries."""
+    def _flow_of(self, path: PathId, pipe: int) -> _Flow | None:
         return next((flow for flow in self._flows.values() if flow.path == path and flow.key == pipe), None)
 
     def on_path_data(self, path: PathId, pipe: int, data: bytes, now: Instant) -> None:
-        flow = self.flow_of(path, pipe)
+        flow = self._flow_of(path, pipe)
         if flow is None:
             return
         raw = flow.raw
@@ -203,7 +202,7 @@ class PlainServer(PlainCore):
         self._actions.append(Accept(pipe, "plain", None))
 
     def on_path_data(self, path: PathId, pipe: int, data: bytes, now: Instant) -> None:
-        if self.flow_of(path, pipe) is None:
+        if self._flow_of(path, pipe) is None:
             self._begin(path, pipe)
         super().on_path_data(path, pipe, data, now)
 

@@ -173,12 +173,15 @@ class Scenario:
         )
 
 
-def link(rate_bytes_s: float, rtt_s: float, **more: float) -> LinkPlan:
+def link(rate_bytes_s: float, rtt_s: float, *, packet_bytes: int = 32) -> LinkPlan:
     """Half of a round trip with a queue of two round trips, at least twenty packets."""
-    queue = int(more.pop("queue_bytes", max(20 * 32, 2 * rate_bytes_s * rtt_s)))
-    return LinkPlan(rate_bytes_s=rate_bytes_s, delay_s=rtt_s / 2, queue_bytes=queue, **more)
+    queue = int(max(20 * packet_bytes, 2 * rate_bytes_s * rtt_s))
+    return LinkPlan(rate_bytes_s=rate_bytes_s, delay_s=rtt_s / 2, queue_bytes=queue)
 
 
-def server(rate_bytes_s: float = 50_000.0, rtt_s: float = 0.02, **more: object) -> ServerPlan:
-    """A server with equal links both ways, for scenarios written by hand."""
-    return ServerPlan(up=link(rate_bytes_s, rtt_s), down=link(rate_bytes_s, rtt_s), **more)  # type: ignore[arg-type]
+def server(
+    rate_bytes_s: float = 50_000.0, rtt_s: float = 0.02, *, packet_bytes: int = 32, **more: object
+) -> ServerPlan:
+    """A server with equal links both ways, for scenarios written by hand; `more` goes into the plan."""
+    plan = link(rate_bytes_s, rtt_s, packet_bytes=packet_bytes)
+    return ServerPlan(up=plan, down=plan, **more)  # type: ignore[arg-type]

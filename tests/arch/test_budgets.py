@@ -1,6 +1,7 @@
-"""The house's hard limits on size. An exception would need an entry in annex A of SPEC.md, and there is none."""
+"""The house's hard limits on size. An exception needs a dated line in annex A of SPEC.md."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,7 +74,14 @@ def test_classes_have_few_public_methods():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and len(public_methods(node)) > PUBLIC_METHODS:
                 over[f"{path}:{node.name}"] = len(public_methods(node))
-    assert over == {}
+    assert set(over) == exceptions("public methods")
+
+
+def exceptions(what: str) -> set[str]:
+    """Names in backquotes on the dated lines of annex A that speak of this limit."""
+    annex = (ROOT / "SPEC.md").read_text("utf-8").split("## Annex A")[1]
+    lines = [line for line in annex.splitlines() if what in line and re.search(r"20\d\d-\d\d-\d\d", line)]
+    return {name for line in lines for name in re.findall(r"`(kwik/[^`]+:\w+)`", line)}
 
 
 def test_the_measures_measure():

@@ -54,6 +54,20 @@ def test_what_accept_returns(echo_service):
             assert conn.recv(100) == b"from the server"
 
 
+def test_over_ipv6(echo_service):
+    listener = kwik.listen(
+        "[::1]:0", service=SERVICE, certfile=echo_service.certfile, keyfile=echo_service.keyfile, server_id="six"
+    )
+    listener.settimeout(20)
+    assert listener.family == socket.AF_INET6
+    with listener, echo_service.dial(servers=[str(listener.addresses[0])]) as conn:
+        accepted, address = listener.accept()
+        with accepted:
+            assert accepted.family == socket.AF_INET6
+            assert address == accepted.getpeername() == conn.getsockname()
+            assert address[0] == "::1"
+
+
 @pytest.mark.slow
 def test_ten_megabytes_each_way(echo_service):
     data = os.urandom(10 * MEGABYTE)

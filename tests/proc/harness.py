@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -60,7 +61,7 @@ class Child:
 
     def told(self, name: str) -> list[dict[str, Any]]:
         """The events of that name that have come so far."""
-        while select.select([self._control], [], [], 0)[0]:
+        while not self._is_dead and select.select([self._control], [], [], 0)[0]:
             self._read(0.0, name)
         return [event for event in self.events if event["event"] == name]
 
@@ -69,7 +70,10 @@ class Child:
             raise AssertionError(
                 f"{self.log.stem} did not say {wanted!r} in time; it said {self.events[-5:]}{self.errors()}"
             )
-        data = self._control.recv(65536)
+        try:
+            data = self._control.recv(65536)
+        except ConnectionResetError:  # it was killed with a request unread
+            data = b""
         if not data:
             raise AssertionError(f"{self.log.stem} ended before it said {wanted!r}{self.errors()}")
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -89,6 +93,9 @@ class Child:
         if not self._is_dead:
             self._is_dead = True
             self._spawner.kill(self.pid)
+            with contextlib.suppress(AssertionError):
+                while True:  # what it said before
+                    self._read(0.0, "")
             self._control.close()
 
     def errors(self) -> str:

@@ -133,7 +133,9 @@ class _Program:
             self._control.tell({"event": "over", "stream": number, "end": end})
             writer.close()
 
-    def _count(self, data: bytes) -> None:
+    def _count(self, data: bytes, is_first: bool) -> None:
+        if is_first:
+            self._control.tell({"event": "first", "data": data[:100].decode("latin-1")})
         self._upstream_bytes += len(data)
         self._upstream.update(data)
 
@@ -215,23 +217,25 @@ class _Program:
 
 
 class _Counted:
-    def __init__(self, reader: Reader, count: Callable[[bytes], None]) -> None:
+    """What the application reads, noted."""
+
+    def __init__(self, reader: Reader, count: Callable[[bytes, bool], None]) -> None:
         self._reader = reader
         self._count = count
+        self._is_first = True
 
     async def read(self) -> bytes:
-        data = await self._reader.read(65536)
-        self._count(data)
-        return data
+        return self._noted(await self._reader.read(65536))
 
     async def readline(self) -> bytes:
-        line = await self._reader.readline()
-        self._count(line)
-        return line
+        return self._noted(await self._reader.readline())
 
     async def rest(self) -> bytes:
-        data = await self._reader.read()
-        self._count(data)
+        return self._noted(await self._reader.read())
+
+    def _noted(self, data: bytes) -> bytes:
+        self._count(data, self._is_first)
+        self._is_first = False
         return data
 
 

@@ -189,13 +189,17 @@ class Stage:
         return self._links
 
     def _put_link(self, server: Server, shape: dict[str, Any], seed: int) -> None:
+        server.link, server.address = self.link_to(server.port, shape, seed)
+
+    def link_to(self, port: int, shape: dict[str, Any], seed: int = 0) -> tuple[int, Endpoint]:
+        """A link before that UDP port: its number, and where clients find it. See `server` for the shape."""
         shape = dict(shape)
         rate, delay = shape.pop("rate_mbps", None), shape.pop("delay_ms", 0)
         shape |= {"rate_bps": rate and rate * MBIT, "delay_s": delay / 1000}
         if rate:  # room for 50 ms at least: Python's servers send in bursts
             shape.setdefault("queue_bytes", round(max(2 * delay / 1000, 0.05) * rate * MBIT / 8))
-        answer = self.links.ask("start", to=("127.0.0.1", server.port), up=shape, down=shape, seed=seed)
-        server.link, server.address = answer["link"], tuple(answer["address"])
+        answer = self.links.ask("start", to=("127.0.0.1", port), up=shape, down=shape, seed=seed)
+        return answer["link"], tuple(answer["address"])
 
     def balancer(self, *servers: Server) -> Endpoint:
         """One address before several servers."""

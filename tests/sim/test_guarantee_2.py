@@ -6,20 +6,22 @@ from kwik.sim.apps import FLIP, Twist
 from kwik.sim.scenario import server
 from tests.sim.runs import assert_complete, run, truth, two
 
-LATE = {"sighted_s": 0.1}
-"""A server that is found when the stream is open already becomes a helper."""
+
+def late(**more):
+    """A server that is found when the stream is open already becomes a helper."""
+    return server(sighted_s=0.1, **more)
 
 
 @pytest.mark.parametrize("lie", ["data", "digests", "withhold", "probe"])
 @pytest.mark.parametrize("at", [0, 20_001])
 def test_a_lying_helper_changes_nothing(lie, at):
-    outcome = run(two(servers=(server(), server(lie=lie, lie_at=at, **LATE))))
+    outcome = run(two(servers=(server(), late(lie=lie, lie_at=at))))
     assert outcome.world.watch.anchors == {0: ["s0"]}
     assert_complete(outcome)
 
 
 def test_a_liar_between_honest_servers():
-    servers = (server(), server(lie="data", **LATE), server(**LATE), server(lie="digests", **LATE))
+    servers = (server(), late(lie="data"), late(), late(lie="digests"))
     outcome = run(two(servers=servers))
     liar = outcome.world.places[1].liar
     assert liar is not None
@@ -28,13 +30,13 @@ def test_a_liar_between_honest_servers():
 
 
 def test_a_helper_that_ends_early_does_not_end_the_stream():
-    outcome = run(two(servers=(server(), server(lie="final", **LATE))))
+    outcome = run(two(servers=(server(), late(lie="final"))))
     assert_complete(outcome)
 
 
 def test_what_a_lying_anchor_sends_is_not_mixed_with_the_truth():
     """Its own bytes are the stream: all that can be promised is that no other server's bytes follow a lie."""
-    outcome = run(two(servers=(server(lie="data", lie_at=10_000), server(**LATE))))
+    outcome = run(two(servers=(server(lie="data", lie_at=10_000), late())))
     received = bytes(outcome.world.client.streams[0].received)
     honest = truth(outcome)
     assert received[:10_000] == honest[: len(received)][:10_000]
@@ -44,4 +46,4 @@ def test_what_a_lying_anchor_sends_is_not_mixed_with_the_truth():
 @pytest.mark.parametrize("block", [0, 100])
 def test_a_block_that_differs_comes_from_the_anchor(block):
     twist = Twist(kind="one-block", at=64 * block, size=64)
-    assert_complete(run(two(servers=(server(), server(twist=twist, **LATE)))))
+    assert_complete(run(two(servers=(server(), late(twist=twist)))))

@@ -60,8 +60,9 @@ def test_numbers():
 def test_text():
     text = as_text(SEEN)
     assert "SHA-256        right, abababababababab" in text
-    assert "48.0 Mbit/s over the whole run, 100% of what the links carry while their servers lived" in text
-    assert "48.0 Mbit/s while all 3 servers deliver, 80% of the links' sum, 60.0 Mbit/s of IP packets" in text
+    assert "60.0 Mbit/s: the links together, raw" in text
+    assert "48.0 Mbit/s over the whole run, 100% of 48.0 Mbit/s, the links of living servers" in text
+    assert "48.0 Mbit/s while all 3 servers deliver, 80% of the links together" in text
     assert "would take 30.0 s (extrapolated from 6.0 MB in this run)" in text
     assert "server-1 50%, server-2 20% (killed), server-3 30%" in text
     assert "10 ms, the longest pause that began within 1 s after it" in text
@@ -71,6 +72,7 @@ def test_one_server():
     text = as_text(ALONE)
     assert "kill" not in text
     assert "extrapolated" not in text
+    assert "48.0 Mbit/s over the whole run, 240% of the link" in text
     assert "48.0 Mbit/s while the server delivers" in text
     found = as_json(ALONE)
     assert (found["killed"], found["kill_pause_s"], found["one_server_extrapolated_s"]) == (None, None, None)

@@ -44,8 +44,8 @@ def test_bytes_that_the_floor_passed_are_not_waited_for() -> None:
     # waits for it for ever: the path looks busy (outstanding_bytes) and, as it owes produced bytes, silent.
     net = Net()
     data = content(40 * BLOCK)
-    slow = net.server("slow", lambda: App(data, ends=False))
-    fast = net.server("fast", lambda: App(data, ends=False))
+    slow = net.server("slow", lambda: App(data))
+    fast = net.server("fast", lambda: App(data))
     link = net.connect(slow)
     net.connect(fast)
     stream = net.dial(b"GET", replicas=2)

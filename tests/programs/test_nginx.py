@@ -1,0 +1,245 @@
+"""nginx behind three gateways, declared replicated: small and large files, and gateways that die.
+
+Take-over rule `exact`. nginx puts the time into the `Date` of its answers, so replicas that were opened in different
+seconds differ in block 0 and agree in all others, at equal length: each may help, none may take over, and the anchor's
+death is a reset. Answers without a head (HTTP/0.9) are equal: any replica may take over, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.proc.cli.commands import Commands, Process
+from tests.proc.harness import until
+from tests.proc.harness_content import content
+from tests.proc.harness_stage import READ_BYTES, SERVICE, Reading, Stage, stats_of
+
+import kwik
+
+pytestmark = [pytest.mark.program("nginx"), pytest.mark.proc]
+
+LARGE_BYTES = 100_000_000
+MIDDLE_BYTES = 6_000_000
+LINK = {"rate_mbps": 20, "delay_ms": 10}
+CONFIGURATION = """
+{user} daemon off; worker_processes 1; pid nginx.pid; error_log stderr;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; sendfile on;
+  client_body_temp_path .; proxy_temp_path .; fastcgi_temp_path .; uwsgi_temp_path .; scgi_temp_path .;
+  server {{ listen unix:{folder}/nginx.sock; root {folder}/www; }}
+}}
+"""
+
+
+class Site:
+    """nginx, and gateways before it."""
+
+    def __init__(self, stage: Stage, commands: Commands, folder: Path) -> None:
+        self.stage = stage
+        self.folder = folder
+        self.gateways: list[Process] = []
+        self._commands = commands
+        www = folder / "www"
+        www.mkdir()
+        (www / "small.bin").write_bytes(content("small", 10_000))
+        (www / "middle.bin").write_bytes(content("middle", MIDDLE_BYTES))
+        user = "user root;" if os.geteuid() == 0 else ""  # else its workers could not read a private folder
+        (folder / "nginx.conf").write_text(CONFIGURATION.format(folder=folder, user=user))
+        commands.start_any("nginx", "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr")
+        until((folder / "nginx.sock").exists, "nginx listens")
+
+    def large(self) -> str:
+        """Make the large file; returns its digest."""
+        digest = hashlib.sha256()
+        with (self.folder / "www" / "large.bin").open("wb") as file:
+            for number in range(LARGE_BYTES // 10_000_000):
+                data = content(f"large {number}", 10_000_000)
+                file.write(data)
+                digest.update(data)
+        return digest.hexdigest()
+
+    def gateway(self, link: dict[str, float] | None = None) -> None:
+        """One more, which the listing names."""
+        files, number = self.stage.certificates.files("right"), len(self.gateways)
+        gateway = self._commands.start(
+            *("serve", "--listen", "127.0.0.1:0", "--service", SERVICE, "--id", f"g{number}", "--json", "--replicated"),
+            *("--upstream", f"unix:{self.folder}/nginx.sock", "--cert", files["certfile"], "--key", files["keyfile"]),
+        )
+        port = int(gateway.ready()["listen"].rpartition(":")[2])
+        address = ("127.0.0.1", port) if link is None else self.stage.link_to(port, link)[1]
+        self.gateways.append(gateway)
+        self.stage.listing.add(f"g{number}", address)
+
+    def kill(self, number: int) -> None:
+        """kill -9 of a gateway."""
+        self.gateways[number].popen.kill()
+        self.gateways[number].popen.wait()
+
+
+@pytest.fixture
+def site(stage: Stage, tmp_path: Path) -> Iterator[Site]:
+    with Commands(tmp_path) as commands:
+        yield Site(stage, commands, tmp_path)
+
+
+def get(conn: kwik.Conn, path: str) -> http.client.HTTPResponse:
+    client = http.client.HTTPConnection("files.example", 80)
+    client.sock = conn
+    client.request("GET", path)
+    return client.getresponse()
+
+
+def test_small_files(site: Site) -> None:
+    for _ in range(3):
+        site.gateway()
+    for _ in range(10):
+        with get(site.stage.dial(), "/small.bin") as response:
+            assert response.status == 200
+            assert response.read() == content("small", 10_000)
+
+
+def test_requests_on_one_stream(site: Site) -> None:
+    """Keep-alive: a small answer, one that recruits, an error, a range."""
+    for _ in range(3):
+        site.gateway(LINK)
+    client = http.client.HTTPConnection("files.example", 80)
+    client.sock = site.stage.dial(config={"receive_window_bytes": 2**20})
+    wanted = [("/small.bin", {}, 200, content("small", 10_000)), ("/middle.bin", {}, 200, content("middle", MIDDLE_BYTES))]
+    wanted += [("/small.bin", {"Range": "bytes=1000-1999"}, 206, content("small", 10_000)[1000:2000])]
+    for path, headers, status, body in wanted:
+        client.request("GET", path, headers=headers)
+        with client.getresponse() as response:
+            assert (response.status, response.read()) == (status, body)
+    client.request("GET", "/missing")
+    with client.getresponse() as response:
+        assert response.status == 404
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_large_file(site: Site) -> None:
+    digest, seen = hashlib.sha256(), 0
+    expected = site.large()
+    for _ in range(3):
+        site.gateway({"rate_mbps": 80, "delay_ms": 5})
+    conn = site.stage.dial(replicas=3)
+    with get(conn, "/large.bin") as response:
+        while data := response.read(READ_BYTES):
+            digest.update(data)
+            seen += len(data)
+            if seen < LARGE_BYTES * 3 // 4:
+                stats = stats_of(conn) if seen % (50 * READ_BYTES) < READ_BYTES else None
+                shares = {share.server_id: share.delivered_bytes for share in stats.shares} if stats else None
+                if shares:
+                    last = shares
+    print(last)
+    assert (seen, digest.hexdigest()) == (LARGE_BYTES, expected)
+    assert len(last) == 3
+    assert all(last.values()), "all three contributed"
+
+
+def test_the_death_of_a_helper(site: Site) -> None:
+    """Expected: the answer is whole."""
+    site.gateway(LINK)
+    conn = site.stage.dial(replicas=2, config={"receive_window_bytes": 2**20})
+    response = get(conn, "/middle.bin")
+    site.gateway(LINK)
+    data = response.read(MIDDLE_BYTES // 2)
+    site.kill(1)
+    assert data + response.read() == content("middle", MIDDLE_BYTES)
+
+
+def test_the_death_of_the_anchor_with_equal_answers(site: Site) -> None:
+    """Expected: a helper takes over, the body is whole. HTTP/0.9, whose answers have no head."""
+    site.gateway(LINK)
+    conn = site.stage.dial(replicas=2, config={"receive_window_bytes": 2**20})
+    conn.sendall(b"GET /middle.bin\r\n")
+    reading = Reading(conn, content("middle", MIDDLE_BYTES))
+    until(lambda: reading.size > 0, "the first bytes have come")
+    site.gateway(LINK)
+    until(lambda: len(stats_of(conn).shares) == 2 and reading.size > MIDDLE_BYTES // 4, "a helper is there")
+    site.kill(0)
+    reading.finish()
+
+
+def test_the_death_of_the_anchor_with_unequal_answers(site: Site) -> None:
+    """Expected: a reset, after a correct beginning; the helper was opened in a later second, its `Date` differs."""
+    site.gateway(LINK)
+    conn = site.stage.dial(replicas=2, config={"receive_window_bytes": 2**20, "recovery_time_s": 1.5})
+    conn.sendall(b"GET /middle.bin HTTP/1.1\r\nHost: files.example\r\n\r\n")
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += conn.recv(1)
+    second = time.time() // 1
+    until(lambda: time.time() // 1 > second + 1, "another second has begun")  # nginx's clock is the machine's
+    site.gateway(LINK)
+    reading = Reading(conn, content("middle", MIDDLE_BYTES))
+    until(lambda: reading.size > MIDDLE_BYTES // 4, "the reader is in the middle")
+    site.kill(0)
+    reading.wait_over()
+    assert isinstance(reading.error, ConnectionResetError)
+    assert not reading.is_wrong
+    assert reading.size < MIDDLE_BYTES
+
+
+# ---------------------------------------------------------------- curl
+
+
+@contextlib.contextmanager
+def forwarder(stage: Stage) -> Iterator[int]:
+    """A TCP port for programs that cannot dial: what comes in is carried over streams."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(READ_BYTES):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = listener.accept()
+                conn = stage.dial()
+                for ends in ((accepted, conn), (conn, accepted)):
+                    threads.append(threading.Thread(target=pump, args=ends, daemon=True))
+                    threads[-1].start()
+
+    listening = threading.Thread(target=serve, daemon=True)
+    listening.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        listening.join(20)
+
+
+@pytest.mark.program("curl")
+def test_curl(site: Site) -> None:
+    for _ in range(3):
+        site.gateway(LINK)
+    with forwarder(site.stage) as port:
+        url = f"http://127.0.0.1:{port}/"
+        curl = ["curl", "-sS", "--fail", "--max-time", "40"]
+        names = ["small.bin", "middle.bin", "small.bin"]
+        done = subprocess.run([*curl, *(url + name for name in names)], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        small, middle = content("small", 10_000), content("middle", MIDDLE_BYTES)
+        assert done.stdout == small + middle + small
+        part = subprocess.run([*curl, "-r", "5000000-5999999", url + "middle.bin"], capture_output=True, check=False)
+        assert part.stdout == middle[5_000_000:]
+        missing = subprocess.run([*curl, url + "missing"], capture_output=True, check=False)
+        assert missing.returncode == 22

@@ -1,0 +1,56 @@
+"""Where bytes become frames and where a broken rule becomes the other side's fault (SPEC §3.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from kwik.core.border import PipeReader
+from kwik.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
+from kwik.wire.codec import DataPiece, Received, encode, encode_data
+from kwik.wire.frames import Ack, Produced
+
+
+def take_nothing(received: Received) -> None:
+    """Every frame is fine."""
+
+
+class TestPipeReader:
+    def test_frames_of_each_pipe_are_put_together_apart(self):
+        reader = PipeReader("server")
+        taken: list[Received] = []
+        frame, data = encode(Produced(1, 70000)), encode_data(1, 2, 3, b"hello")
+        reader.feed(0, frame[:3], taken.append)
+        reader.feed(1, data[:3], taken.append)
+        assert taken == []
+        assert reader.held_bytes == 6
+        reader.feed(0, frame[3:], taken.append)
+        reader.feed(1, data[3:], taken.append)
+        assert taken == [Produced(1, 70000), DataPiece(1, 2, 3, b"hello")]
+        assert reader.held_bytes == 0
+
+    def test_a_frame_on_the_wrong_pipe_is_a_fault(self):
+        with pytest.raises(RemoteProtocolError) as caught:
+            PipeReader("server").feed(1, encode(Produced(1, 2)), take_nothing)
+        assert caught.value.code == ErrorCode.FRAME_FORMAT
+
+    def test_a_frame_of_the_wrong_side_is_a_fault(self):
+        with pytest.raises(RemoteProtocolError):
+            PipeReader("server").feed(0, encode(Ack(1, 2, 3)), take_nothing)
+
+    def test_a_broken_rule_names_the_frame_and_keeps_its_code(self):
+        def refuse(received: Received) -> None:
+            raise LocalProtocolError("not now", code=ErrorCode.LIMIT)
+
+        with pytest.raises(RemoteProtocolError, match=r"Produced.*not now") as caught:
+            PipeReader("server").feed(0, encode(Produced(1, 2)), refuse)
+        assert caught.value.code == ErrorCode.LIMIT
+
+    def test_a_fault_that_is_remote_already_stays_as_it_is(self):
+        fault = RemoteProtocolError(ErrorCode.ADMISSION, "JOIN", message="wrong")
+
+        def refuse(received: Received) -> None:
+            raise fault
+
+        with pytest.raises(RemoteProtocolError) as caught:
+            PipeReader("server").feed(0, encode(Produced(1, 2)), refuse)
+        assert caught.value is fault
