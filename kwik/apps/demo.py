@@ -86,11 +86,14 @@ class _Run:
         if stage.announced:
             from kwik.discovery.mdns import MdnsProvider
 
+            provider = MdnsProvider([LOOPBACK])
             try:
-                provider = MdnsProvider([LOOPBACK])
-                return dial(stage.service, servers=[], discovery=[provider], cafile=stage.cafile, timeout=DIAL_LIMIT_S)
+                conn = dial(stage.service, servers=[], discovery=[provider], cafile=stage.cafile, timeout=DIAL_LIMIT_S)
             except NoServers:
                 self._screen.say("mDNS found nobody: the servers are found by a list instead")
+            else:
+                self._screen.say("found by mDNS; now http.client downloads over kwik.dial()")
+                return conn
         return dial(stage.service, servers=stage.addresses, cafile=stage.cafile, timeout=DIAL_LIMIT_S)
 
     def _on_bytes(self, received_bytes: int) -> None:

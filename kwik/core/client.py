@@ -394,6 +394,8 @@ class ClientCore:
     def _perform_control(self) -> bool:
         actions = self._control.actions()
         for action in actions:
+            if isinstance(action, ClosePath) and action.code == ErrorCode.WRONG_SERVICE:
+                self._data.on_wrong_service(action.path)
             if isinstance(action, OpenPath | ClosePath | PingPath):
                 self._actions.append(action)
             elif isinstance(action, SendMessage):

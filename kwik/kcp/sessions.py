@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_PATHS: Final = 64
 """Paths per session (SPEC §7)."""
+MIN_UPSTREAM_BYTES: Final = 65536
+"""What a client may send before it has read the hello (SPEC §4.1); the hello never names less."""
 _NO_PROOF: Final = bytes(32)
 
 
@@ -79,7 +81,7 @@ class ServerSessions:
             service=self._config.service,
             replicated=self._config.replicated,
             draining=draining,
-            upstream_credit=self._config.upstream_credit_bytes,
+            upstream_credit=max(MIN_UPSTREAM_BYTES, self._config.upstream_credit_bytes),
             linger_ms=round(self._config.linger_s * 1000),
             extensions=(),
         )

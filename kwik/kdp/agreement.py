@@ -59,6 +59,8 @@ class Agreement:
         self._runs_waiting: set[int] = set(announced.runs)
         self._blocks_waiting: set[int] = set(announced.digests)
         self._asked = RangeSet()
+        self._asked_now = RangeSet()
+        self._to_ask: list[tuple[int, int]] = []
 
     @property
     def is_divergent(self) -> bool:
@@ -72,22 +74,34 @@ class Agreement:
     def on_digests(self, first: int, count: int) -> None:
         """The helper announced single digests."""
         self._blocks_waiting.update(range(first, first + count))
+        self._asked_now.subtract(first, first + count)
 
-    def compare(self, anchor: Announced, algorithm: Algorithm) -> list[tuple[int, int]]:
-        """Compare whatever can be compared now; returns (first, count) of blocks whose digests must be asked for."""
-        to_ask = []
+    @property
+    def is_open(self) -> bool:
+        """Whether something was announced that is not compared yet."""
+        return bool(self._runs_waiting or self._blocks_waiting or self._to_ask or self._asked_now)
+
+    def compare(self, anchor: Announced, algorithm: Algorithm, anchor_blocks: int | None) -> None:
+        """Compare whatever can be compared now; `anchor_blocks` is how many blocks the anchor has, if it has ended."""
         for first in sorted(self._runs_waiting):
-            verdict = self._compare_run(first, anchor, algorithm)
+            verdict = self._compare_run(first, anchor, algorithm, anchor_blocks)
             if verdict is None:
                 continue
             self._runs_waiting.discard(first)
             count = self._announced.runs[first][0] if first in self._announced.runs else 0
             if not verdict and count and not self._asked.covers(first, first + count):
                 self._asked.add(first, first + count)
-                to_ask.append((first, count))
+                self._to_ask.append((first, count))
         for block in sorted(self._blocks_waiting):
             self._compare_block(block, anchor)
-        return to_ask
+
+    def next_questions(self) -> list[tuple[int, int]]:
+        """Blocks whose digests must be asked for now; one run is unanswered at a time."""
+        if not self._to_ask or self._asked_now:
+            return []
+        first, count = self._to_ask.pop(0)
+        self._asked_now.add(first, first + count)
+        return [(first, count)]
 
     def forget_below(self, block: int) -> None:
         """Everything below this block is delivered."""
@@ -97,12 +111,19 @@ class Agreement:
         self._runs_waiting = {first for first in self._runs_waiting if first in self._announced.runs}
         self._blocks_waiting = {waiting for waiting in self._blocks_waiting if waiting >= block}
         self._asked.subtract(0, block)
+        self._asked_now.subtract(0, block)
+        self._to_ask = [(first, count) for first, count in self._to_ask if first >= block]
 
-    def _compare_run(self, first: int, anchor: Announced, algorithm: Algorithm) -> bool | None:
+    def _compare_run(
+        self, first: int, anchor: Announced, algorithm: Algorithm, anchor_blocks: int | None
+    ) -> bool | None:
         run = self._announced.runs.get(first)
         if run is None:
             return True
         count, digest = run
+        if anchor_blocks is not None and first + count > anchor_blocks:
+            # The anchor has ended within the run: only single digests can tell.
+            return False
         own = [anchor.digests.get(block) for block in range(first, first + count)]
         known = [value for value in own if value is not None]
         if len(known) < count:

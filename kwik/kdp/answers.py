@@ -65,7 +65,7 @@ def judge(stream: ClientStream, block: int) -> bool:
         stream.counters.rejected_blocks += 1
         stream.down.book.unsettle(wrong.block)
         liar = stream.views.get(wrong.source)
-        if liar is not None and liar.is_usable:
+        if liar is not None and liar.is_usable and wrong.block in liar.agreed:
             # It sent bytes other than those that it had announced: nothing it says counts any more.
             stream.drop_view(liar, ViewState.DIVERGENT, ErrorCode.DIVERGED)
     return is_news or bool(rejected)
@@ -77,16 +77,28 @@ def compare(stream: ClientStream, view: ReplicaView) -> None:
     if anchor is None or view is anchor or not view.is_usable or algorithm is None:
         return
     path = view.control_path()
-    for first, count in view.agreement.compare(anchor.announced, algorithm):
-        if path is not None:
-            stream.context.send(path, frames.AskDigests(view.number, first, count))
-    sizes_differ = view.final is not None and anchor.final is not None and view.final != anchor.final
-    if view.agreement.is_divergent or (sizes_differ and not _refutes(view, anchor)):
+    blocks = None if anchor.final is None else -(-anchor.final // stream.down.block_bytes)
+    view.agreement.compare(anchor.announced, algorithm, blocks)
+    ask_digests(stream, view, path)
+    if view.agreement.is_divergent or _ends_elsewhere(stream, view, anchor):
         stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
 
 
-def _refutes(view: ReplicaView, anchor: ReplicaView) -> bool:
-    return anchor.final is not None and view.agreement.has_agreed and view.produced > anchor.final
+def ask_digests(stream: ClientStream, view: ReplicaView, path: ClientPath | None) -> None:
+    """Ask for single digests, a run at a time and never more than may be unanswered (SPEC §7)."""
+    if path is None:
+        return
+    for first, count in view.agreement.next_questions():
+        stream.context.send(path, frames.AskDigests(view.number, first, count))
+
+
+def _ends_elsewhere(stream: ClientStream, view: ReplicaView, anchor: ReplicaView) -> bool:
+    """Final sizes differ, and it is not the anchor's that is refuted, or may still be (SPEC §6.5)."""
+    if view.final is not None and view.final < stream.down.delivered:
+        return True
+    if view.final is None or anchor.final is None or view.final == anchor.final:
+        return False
+    return view.final < anchor.final or not (view.agreement.has_agreed or view.agreement.is_open)
 
 
 def _raise_produced(stream: ClientStream, view: ReplicaView, produced: Offset) -> None:
@@ -104,6 +116,7 @@ def _on_opened(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame
     if view.state is not ViewState.OPENING:
         return
     view.state = ViewState.LIVE
+    view.cap_bytes = frame.cap_bytes
     stream.attempts.any_answered = True
     if not frame.hashed and stream.down.running is not None and view is stream.anchor:
         stream.down.stop_hashing()
@@ -116,6 +129,8 @@ def _on_opened(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame
 def _on_refused(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Refused, now: Instant) -> None:
     if view.state is not ViewState.OPENING:
         return
+    if view.first_data_at is not None:
+        raise LocalProtocolError("REFUSED after data: an application has been reached")
     stream.attempts.last_code = frame.code
     stream.attempts.refusals.append(f"{view.address}: {frame.reason or error_code_name(frame.code)}")
     if view.instance is not None:
@@ -151,10 +166,14 @@ def _on_attached(stream: ClientStream, view: ReplicaView, path: ClientPath, fram
 
 def _on_unknown(stream: ClientStream, view: ReplicaView) -> None:
     """The server does not know the replica, and never will (tombstone)."""
-    never_ran = view.state is ViewState.OPENING
+    never_ran = view.state is ViewState.OPENING and view.first_data_at is None
     view.open_sent = False
     stream.drop_view(view, ViewState.REFUSED if never_ran else ViewState.DEAD, ErrorCode.NO_ERROR)
-    if never_ran and view is stream.anchor and stream.down.delivered == 0:
+    if never_ran and view is stream.anchor:
+        # This number is dead there for ever; under another one the same server may be asked again.
+        stream.attempts.instances.discard(view.instance)
+        del stream.views[view.number]
+        stream.context.forget_replica(view.number)
         unanchor(stream)
 
 
@@ -206,11 +225,13 @@ def _on_run(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: f
 
 
 def _on_probed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Probed, now: Instant) -> None:
+    view.open_probes.discard(frame.probe)
     pair = Pair(frame.chain, frame.prefix) if frame.status == frames.PROBE_REACHED else None
-    # An offset that delivery has passed by now is forgotten there; that says nothing about the candidate.
-    is_stale = frame.offset < stream.down.delivered
-    if not stream.takeover.on_answer(view, frame.probe, frame.offset, pair) and not is_stale:
-        stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+    # "Ended before" may also mean that delivery, and with it the floor, has passed the offset by now, or that the offset
+    # ahead lies beyond the end of the stream. The candidate's own final size tells (see compare).
+    stream.takeover.on_answer(view, frame.probe, frame.offset, pair)
+    if pair is None and view is stream.takeover.candidate:
+        stream.takeover.end()
 
 
 def _on_revoked(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Revoked, now: Instant) -> None:

@@ -136,6 +136,9 @@ class Downstream:
             for block in range(start, stop):
                 self.book.unsettle(block)
         for block in self.parts.blocks():
+            for copy in self.parts.copies(block):
+                # Another anchor's end may give the last block another length.
+                copy.digest = None
             held, wrong = self.judge(block, anchor)
             rejected += wrong
             if held:

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 MIN_BEHIND_S = 0.05
 BEHIND_RTTS = 2.0
 """Delivery stands for max(50 ms, 2 RTT) before an anchor that does not announce counts as fallen behind (SPEC §6.4)."""
+KEEP_UP_BLOCKS = 8
+"""A successor of a draining anchor must have produced this far ahead of delivery (or as far as the anchor)."""
+MIN_CANDIDACY_S = 0.5
+CANDIDACY_RTTS = 4.0
+"""A candidate that has not answered for max(500 ms, 4 RTT) gives way to another one, if there is one."""
+MAX_PROBES_USED = 12
+"""Unanswered probes per replica; SPEC §7 allows 16."""
 DRAIN_AHEAD_BLOCKS = 2
 """A living anchor is replaced at a block's start at least this far ahead, so that delivery need not wait."""
 
@@ -42,6 +49,7 @@ def step(stream: ClientStream, now: Instant) -> None:
     if candidate is not None:
         _probe(stream, candidate, trouble)
         _try_change(stream, now)
+        _give_up_late(stream, trouble, now)
     elif trouble not in (Trouble.DRAINING, Trouble.SLOW):
         _recover(stream, now)
 
@@ -136,7 +144,8 @@ def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> 
     number = context.draw_replica(stream)
     view = ReplicaView(number, mode, path.instance, path.id, stream.credit)
     view.paths[path.id] = path
-    view.floor_told, view.credit_told = down.floor, stream.credit
+    view.floor_told = down.floor
+    view.note_told(path.id, stream.credit)
     view.address = path.address
     if path.instance is not None:
         stream.attempts.instances.add(path.instance)
@@ -171,17 +180,21 @@ def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> 
     return view
 
 
-def reattach(stream: ClientStream, path: ClientPath, replaced: list[int], now: Instant) -> None:
-    """A new path of the session to an instance was admitted: bind this stream's replica there (SPEC §5.3)."""
+def reattach(
+    stream: ClientStream, path: ClientPath, replaced: list[int], now: Instant, *, again: bool = False
+) -> None:
+    """Bind this stream's replica to a path of its instance (SPEC §5.3); `again`: restate on one that is bound already."""
     for view in stream.usable_views():
-        if view.instance != path.instance or path.id in view.paths or not view.open_sent:
+        if view.instance != path.instance or not view.open_sent or path.id in view.attaching:
+            continue
+        if path.id in view.paths and not again:
             continue
         for old in [old for old in view.paths.values() if old.id in replaced]:
             unbind(stream, view, old, now)
         view.attaching.add(path.id)
         role = frames.ROLE_ANCHOR if view.announces_blocks else frames.ROLE_HELPER
         floor = max(view.floor_told, 0)
-        view.credit_told = stream.credit
+        view.note_told(path.id, stream.credit)
         stream.context.send(path, frames.Attach(view.number, role, floor, stream.credit, tuple(replaced[:16])))
 
 
@@ -191,6 +204,10 @@ def unbind(stream: ClientStream, view: ReplicaView, path: ClientPath, now: Insta
     view.dropped_paths.add(path.id)
     # Upstream that was sent on it may be lost: what the server has not confirmed is sent again elsewhere.
     view.rewind()
+    view.forget_told(path.id)
+    if view.announces_blocks and view.paths:
+        # ANCHOR may have been lost with the path; repeats are harmless.
+        _tell_anchor(stream, view)
     path.release(stream.down.book.owed_by(path.id, view.number), now)
     stream.counters.regrants += len(stream.down.book.drop(path.id, view.number))
     if stream.takeover.candidate is view:
@@ -241,6 +258,7 @@ def _refute(stream: ClientStream) -> None:
 def _calm(stream: ClientStream) -> None:
     if stream.takeover.is_running:
         stream.takeover.end()
+    stream.takeover.passed_over.clear()
     if stream.phase is Phase.RECOVERING and stream.anchor is not None and stream.anchor.state is ViewState.LIVE:
         stream.machine.on(Event.RECOVERED)
     stream.recovering_since = None
@@ -252,19 +270,47 @@ def _changed_lately(stream: ClientStream, now: Instant) -> bool:
 
 
 def _candidate(stream: ClientStream, trouble: Trouble, now: Instant) -> ReplicaView | None:
-    running = stream.takeover.candidate
-    if running is not None and running.is_usable and running.live_paths():
-        stream.takeover.trouble = trouble
+    takeover = stream.takeover
+    running = takeover.candidate
+    if running is not None and running.is_usable and running.live_paths() and not _is_overdue(stream, running, now):
+        takeover.trouble = trouble
         return running
     if running is not None:
-        stream.takeover.end()
+        takeover.end()
     if stream.down.running is None:
         return None
-    end = stream.log.end if stream.log.is_finished else 0
-    candidate = best_candidate(stream.usable_views(), stream.anchor, end, now)
+    views = [view for view in stream.usable_views() if trouble is not Trouble.DRAINING or _keeps_up(stream, view)]
+    fresh = [view for view in views if view.number not in takeover.passed_over]
+    candidate = best_candidate(fresh, stream.anchor, stream.log.end, now)
+    if candidate is None:
+        # Everybody had a turn: begin again with the best, while recovery goes on beside it.
+        takeover.passed_over.clear()
+        candidate = best_candidate(views, stream.anchor, stream.log.end, now)
     if candidate is not None:
-        stream.takeover.begin(candidate, trouble)
+        takeover.begin(candidate, trouble, now)
     return candidate
+
+
+def _keeps_up(stream: ClientStream, view: ReplicaView) -> bool:
+    """A living anchor is not given up for a replica whose application does not get on."""
+    anchor = stream.anchor
+    ahead = stream.down.delivered + KEEP_UP_BLOCKS * stream.down.block_bytes
+    return anchor is None or view.produced >= min(anchor.produced, ahead)
+
+
+def candidacy_ends_at(stream: ClientStream) -> Instant | None:
+    """When a candidate that has not answered gives way to another."""
+    candidate = stream.takeover.candidate
+    if candidate is None:
+        return None
+    rtt = max((path.rtt_s for path in candidate.live_paths()), default=0.0)
+    return stream.takeover.began_at + max(MIN_CANDIDACY_S, CANDIDACY_RTTS * rtt)
+
+
+def _is_overdue(stream: ClientStream, candidate: ReplicaView, now: Instant) -> bool:
+    end = candidacy_ends_at(stream)
+    others = any(view is not candidate and view is not stream.anchor for view in stream.usable_views())
+    return others and end is not None and now >= end
 
 
 def _probe(stream: ClientStream, candidate: ReplicaView, trouble: Trouble) -> None:
@@ -273,14 +319,23 @@ def _probe(stream: ClientStream, candidate: ReplicaView, trouble: Trouble) -> No
         return
     if not candidate.announces_blocks:
         candidate.announces_blocks = True
-        first = stream.down.floor // stream.down.block_bytes
-        stream.context.send(path, frames.Anchor(candidate.number, stream.epoch + 1, first))
+        _tell_anchor(stream, candidate)
     if trouble is Trouble.DRAINING and stream.takeover.stop_at(stream.down.delivered) is not None:
         return
     offset = _offset_ahead(stream) if trouble is Trouble.DRAINING else _stands_at(stream, candidate)
+    if len(candidate.open_probes) >= MAX_PROBES_USED:
+        return
     number = stream.takeover.probe_at(offset)
     if number is not None:
+        candidate.open_probes.add(number)
         stream.context.send(path, frames.Probe(candidate.number, number, offset))
+
+
+def _tell_anchor(stream: ClientStream, view: ReplicaView) -> None:
+    path = view.control_path()
+    if path is not None:
+        first = stream.down.floor // stream.down.block_bytes
+        stream.context.send(path, frames.Anchor(view.number, stream.epoch + (view is not stream.anchor), first))
 
 
 def _stands_at(stream: ClientStream, candidate: ReplicaView) -> Offset:
@@ -361,6 +416,16 @@ def _recover(stream: ClientStream, now: Instant) -> None:
             stream.fail(ErrorCode.SERVER_GONE, "the server was lost before it said who it is; dial again")
             return
     _give_up(stream, now)
+
+
+def _give_up_late(stream: ClientStream, trouble: Trouble, now: Instant) -> None:
+    """A candidate that never answers must not keep the stream from its end (SPEC §2, bounded time)."""
+    if trouble not in (Trouble.SILENT, Trouble.DEAD) or not stream.takeover.is_running or stream.is_over:
+        return
+    if stream.recovering_since is None:
+        stream.recovering_since = now
+    if now >= stream.recovering_since + stream.context.config.recovery_time_s:
+        stream.fail(ErrorCode.SERVER_GONE, "no server could carry the stream on in time; dial again")
 
 
 def _give_up(stream: ClientStream, now: Instant) -> None:

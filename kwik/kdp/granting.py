@@ -23,10 +23,11 @@ UNMEASURED_RATE = 1.25e6
 STALLED_S = 1.0
 """A reader that took nothing for this long gets no new credit (SPEC §6.6)."""
 MAX_ORDERS_USED = 240
-"""Orders this side keeps outstanding on a path; SPEC §7 allows 256."""
+MAX_PATH_ORDERS_USED = 3800
+"""Orders this side keeps outstanding per replica and path, and per path; SPEC §7 allows 256 and 4096."""
 MAX_RANGES = 16
 """Ranges in one GRANT."""
-MAX_ORDER_BLOCKS = 64
+MAX_ORDER_BLOCKS = 256
 """Blocks in one order, so that a revoke can be fine."""
 CREDIT_PARTS = 32
 """Credit is looked at when the reader has taken this part of the window."""
@@ -140,7 +141,8 @@ def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
         for view in stream.usable_views()
         if view is stream.anchor or (view.state is ViewState.LIVE and view.agreed)
         for path in view.live_paths()
-        if stream.context.order_counts.get(path.id, 0) < MAX_ORDERS_USED
+        if stream.context.order_counts.get(path.id, 0) < MAX_PATH_ORDERS_USED
+        and stream.down.book.count_of(path.id, view.number) < MAX_ORDERS_USED
     ]
     rates = {path.id: path.rate.rate_bytes_s(now) for _, path in pairs}
     known = [rate for rate in rates.values() if rate]
@@ -251,7 +253,7 @@ def _issue(
         if not order.remaining:
             continue
         path.on_ordered(order.remaining.total, now)
-        if (chosen[-1] + 1) * size > view.credit_told:
+        if (chosen[-1] + 1) * size > view.credit_on.get(path.id, 0):
             # An order may not reach beyond the credit; the ACK goes first on the same pipe.
             sending.tell_credit(stream, view, path)
         # What waits at the head of the line overtakes what was ordered ahead of time.

@@ -180,6 +180,10 @@ class OrderBook:
                 self._unlink_if_done(order, block)
             self._drop_if_done(order)
 
+    def count_of(self, path: PathId, replica: int) -> int:
+        """Orders of this replica under way on this path."""
+        return sum(order.replica == replica for order in self._by_path.get(path, {}))
+
     def owed_by(self, path: PathId, replica: int) -> int:
         """Bytes that this replica still owes on this path."""
         return sum(order.remaining.total for order in self.on_path(path) if order.replica == replica)

@@ -93,6 +93,10 @@ class ClientPath:
         """Whether data ever came on it."""
         return self.received_bytes > 0
 
+    def recall(self, replica: int) -> None:
+        """Frames for this replica that have not left are not wanted any more."""
+        self.outbox = deque(frame for frame in self.outbox if frame.replica != replica)  # type: ignore[union-attr]
+
     def on_ordered(self, size: int, now: Instant) -> None:
         """An order for this many bytes was issued on the path."""
         self.rate.set_round(self.rtt_s)

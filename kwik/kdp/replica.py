@@ -24,6 +24,10 @@ from kwik.wire.codec import ServerFrame, UpstreamPiece
 MAX_PROBES = 16
 MAX_ASKED_BLOCKS = 64
 """Unanswered requests per replica and path (SPEC §7)."""
+NOWHERE = 1 << 61
+"""A floor that no output reaches: whatever is produced is hashed and dropped."""
+MAX_REPLIES = 256
+"""Answers that wait for room on a path; a client that asks for more does not read."""
 NO_PAIR = Pair(ZERO_CHAIN, ZERO_CHAIN)
 
 
@@ -115,6 +119,7 @@ class ServerReplica:
         self.reset_code: int | None = None
         self.diverged_at: Offset | None = None
         self.app_gone = False
+        self.output_over = False
         self.announcer = (
             Announcer(
                 ReplicaId(self.number),
@@ -134,6 +139,11 @@ class ServerReplica:
     def state(self) -> ReplicaState:
         """Present state."""
         return self.machine.state
+
+    @property
+    def is_gone(self) -> bool:
+        """Nothing is left to be done."""
+        return self.state is ReplicaState.GONE
 
     @property
     def primary(self) -> PathId | None:
@@ -183,8 +193,9 @@ class ServerReplica:
         if self.app_gone:
             self._refuse_upstream(piece)
             return
-        self.sink.on_piece(piece.offset, bytes(piece.payload), mark, fin=fin)
-        self.gate(mark)
+        if self.sink.on_piece(piece.offset, bytes(piece.payload), mark, fin=fin):
+            # Judged at once, or watched for: the floor may pass the mark before the bytes are fed.
+            self.gate(mark)
 
     def on_ack(self, floor: Offset, credit: Offset) -> None:
         """Floor and credit, absolute and monotone."""
@@ -204,6 +215,8 @@ class ServerReplica:
         """Orders to drop; confirmed one by one."""
         duty = self.duties[path]
         confirmed = tuple((number, duty.orders.revoke(OrderId(number), block)) for number, block in revoke.orders)
+        if len(duty.replies) >= MAX_REPLIES:
+            raise LocalProtocolError(f"more than {MAX_REPLIES} answers wait to be read", code=ErrorCode.LIMIT)
         duty.replies.append(frames.Revoked(self.number, confirmed))
 
     def on_probe(self, path: PathId, probe: frames.Probe) -> None:
@@ -234,6 +247,8 @@ class ServerReplica:
         """The client needs the replica no longer."""
         if self.machine.accepts(ReplicaInput.ABORT if aborted else ReplicaInput.CLOSE):
             self.machine.on(ReplicaInput.ABORT if aborted else ReplicaInput.CLOSE)
+        if self.state is ReplicaState.CLOSING:
+            self.producer.set_floor(NOWHERE - NOWHERE % self.block_bytes)
         self.settle()
 
     def settle(self) -> None:
@@ -241,7 +256,9 @@ class ServerReplica:
         if self.state is not ReplicaState.CLOSING:
             return
         fed = self.sink.taken == self.sink.received or self.diverged_at is not None
-        if fed or self.app_gone:
+        mark = self.sink.next_mark()
+        never = self.output_over and mark is not None and mark.after > self.producer.produced
+        if fed or never or self.app_gone:
             self.machine.on(ReplicaInput.SETTLED)
 
     # -- the application's end -------------------------------------------------------------------------------------
@@ -254,6 +271,9 @@ class ServerReplica:
 
     def on_output(self, data: bytes, now: Instant) -> None:
         """Output of the application; in CLOSING nobody wants it any more."""
+        if self.state is ReplicaState.CLOSING:
+            # Nobody wants it any more, yet it may reach a mark behind which upstream waits.
+            self.producer.append(data)
         if self.state is not ReplicaState.LIVE:
             return
         self.producer.append(data)
@@ -262,6 +282,7 @@ class ServerReplica:
 
     def on_output_end(self) -> None:
         """The application ended its output."""
+        self.output_over = True
         if self.machine.accepts(ReplicaInput.OUTPUT_FIN):
             self.machine.on(ReplicaInput.OUTPUT_FIN)
             self.producer.finish()
@@ -329,22 +350,19 @@ class ServerReplica:
 
     def next_data(self, path: PathId, limit: int) -> tuple[int, Offset, bytes] | None:
         """(order, offset, payload) of the next DATA frame, payload at most `limit` bytes; None if nothing is due."""
-        duty = self.duties[path]
-        order = duty.orders.next(self.producer.produced)
-        if order is None:
-            return None
-        start, stop = order.ranges[0]
-        start = max(start, self.producer.floor)
-        if start >= stop:
-            duty.orders.advance(order, stop - order.ranges[0][0])
-            return self.next_data(path, limit)
-        if start > order.ranges[0][0]:
-            order.advance(start - order.ranges[0][0])
-        size = min(limit, stop - start, self.producer.produced - start, frames.MAX_DATA_PAYLOAD)
-        payload = self.producer.read(start, size)
-        number = order.number
-        duty.orders.advance(order, len(payload))
-        return number, start, payload
+        orders, producer = self.duties[path].orders, self.producer
+        while (order := orders.next(producer.produced)) is not None:
+            start, stop = order.ranges[0]
+            if start < producer.floor:
+                # Delivered already: nobody waits for it.
+                orders.advance(order, min(stop, producer.floor) - start)
+                continue
+            size = min(limit, stop - start, producer.produced - start, frames.MAX_DATA_PAYLOAD)
+            payload = producer.read(start, size)
+            number = order.number
+            orders.advance(order, len(payload))
+            return number, start, payload
+        return None
 
     def has_duty(self, path: PathId) -> bool:
         """Whether next_control or next_data may have something; may be true in vain."""

@@ -52,6 +52,11 @@ class ReplicaView:
     fin_sent: bool = False
     floor_told: Offset = 0
     credit_told: Offset = 0
+    credit_on: dict[PathId, Offset] = field(default_factory=dict)
+    """Credit told on each path: an order may not overtake the credit that it needs."""
+    cap_bytes: int | None = None
+    """What its server holds above the floor (OPENED)."""
+    open_probes: set[int] = field(default_factory=set)
     next_order: int = 1
     announces_blocks: bool = False
     delivered_bytes: int = 0
@@ -75,6 +80,17 @@ class ReplicaView:
         """The next order's number."""
         self.next_order += 1
         return OrderId(self.next_order - 1)
+
+    def note_told(self, path: PathId, credit: Offset) -> None:
+        """This credit was told on this path."""
+        self.credit_on[path] = max(credit, self.credit_on.get(path, 0))
+        self.credit_told = max(self.credit_told, credit)
+
+    def forget_told(self, path: PathId) -> None:
+        """What was told on the path may be lost with it."""
+        self.credit_on.pop(path, None)
+        self.open_probes.clear()
+        self.credit_told = max(self.credit_on.values(), default=0)
 
     def rewind(self) -> None:
         """Send again, on another path, what the server has not confirmed of the upstream."""

@@ -77,20 +77,22 @@ def drop_laggards(stream: ClientStream) -> None:
 
 def acknowledge(stream: ClientStream) -> None:
     """Queue ACKs where floor or credit moved enough (both are absolute, repeats are harmless)."""
-    step = max(1, (stream.credit - stream.down.delivered) // ACK_PARTS)
+    window = stream.credit - stream.down.delivered
     for view in stream.usable_views():
+        held = window if view.cap_bytes is None else min(window, view.cap_bytes)
+        step = max(1, held // ACK_PARTS)
         path = view.control_path()
         if path is None or not view.open_sent:
             continue
         moved = floor_for(stream, view) - view.floor_told
-        if stream.credit - view.credit_told >= step or moved >= max(step, stream.down.block_bytes):
+        if stream.credit - view.credit_told >= step or moved >= max(1, step):
             tell_credit(stream, view, path)
 
 
 def tell_credit(stream: ClientStream, view: ReplicaView, path: ClientPath) -> None:
     """Queue an ACK with the present floor and credit."""
     view.floor_told = max(floor_for(stream, view), view.floor_told)
-    view.credit_told = stream.credit
+    view.note_told(path.id, stream.credit)
     stream.context.send(path, frames.Ack(view.number, view.floor_told, view.credit_told))
 
 

@@ -14,7 +14,6 @@ from kwik.errors import ErrorCode, LocalProtocolError
 from kwik.kdp.actions import Accept, PortDone, PortReadable, PortReset, PortWritable, WakePath
 from kwik.kdp.digest import ALGORITHMS
 from kwik.kdp.flow import MemoryPool
-from kwik.kdp.order_queue import MAX_ORDERS
 from kwik.kdp.replica import ReplicaInput, ReplicaState, ServerReplica
 from kwik.kdp.upstream_sink import UpstreamSink
 from kwik.types import Instant, PathId
@@ -27,6 +26,14 @@ DATA_HEAD_BYTES = 32
 SMALL_REST_BYTES = 512
 """A call to room ends rather than cut a piece smaller than this."""
 DATA_PIPES = 2
+MAX_REPLIES = 1024
+"""Answers that wait for room on a path; a client that asks for more does not read."""
+MAX_TOMBSTONES = 1024
+"""Ranges of dead numbers of a session. Numbers are drawn in order, so an honest client needs very few."""
+MAX_PATH_ORDERS = 4096
+"""Orders outstanding on a path, over all replicas (SPEC §7)."""
+MIN_UPSTREAM_BYTES = 65536
+"""Upstream that any replica may be sent before anything is known (SPEC §4.1)."""
 
 
 @dataclass(slots=True)
@@ -35,6 +42,8 @@ class SessionReplicas:
 
     replicas: dict[int, ServerReplica] = field(default_factory=dict)
     dead: RangeSet = field(default_factory=RangeSet)
+    ran: RangeSet = field(default_factory=RangeSet)
+    """Those of the dead whose application was reached: never 'unknown', so that nobody opens them elsewhere."""
 
 
 @dataclass(slots=True)
@@ -94,6 +103,8 @@ class DataServer:
     def on_frame(self, path: PathId, frame: ClientFrame, now: Instant) -> None:
         """A KDP frame of the control pipe."""
         state = self._paths[path]
+        if len(state.replies) >= MAX_REPLIES:
+            raise LocalProtocolError(f"more than {MAX_REPLIES} answers wait to be read", code=ErrorCode.LIMIT)
         if isinstance(frame, frames.Open):
             self._on_open(path, state, frame)
         elif isinstance(frame, frames.Attach):
@@ -116,7 +127,9 @@ class DataServer:
         replica = state.replicas.get(number)
         if replica is not None:
             return replica
-        if number in self._sessions[state.session].dead:
+        session = self._sessions[state.session]
+        # Late frames: of a replica that is gone, or that an ATTACH has moved to another path.
+        if number in session.dead or number in session.replicas:
             return None
         raise LocalProtocolError(f"replica {number} is not open on this path")
 
@@ -129,12 +142,14 @@ class DataServer:
         if refusal is None and cap == 0:
             refusal = (ErrorCode.OVERLOADED, "no memory is left for another stream; try again later")
         if refusal is not None:
-            session.dead.add(opened.replica, opened.replica + 1)
+            self._kill_number(session, opened.replica)
             state.replies.append(frames.Refused(opened.replica, refusal[0], refusal[1][:180]))
             return
         key, self._next_key = self._next_key, self._next_key + 1
         hashed = self._config.replicated and opened.digest in ALGORITHMS
-        sink = UpstreamSink(self._config.upstream_credit_bytes, self._config.upstream_window_bytes)
+        credit = max(MIN_UPSTREAM_BYTES, self._config.upstream_credit_bytes)
+        window = self.pool.start_with(("upstream", key), max(credit, self._config.upstream_window_bytes))
+        sink = UpstreamSink(credit, max(credit, window))
         replica = ServerReplica(key, opened, hashed=hashed, cap_bytes=cap, upstream=sink)
         session.replicas[opened.replica] = replica
         self._ports[key] = (state.session, replica)
@@ -146,6 +161,11 @@ class DataServer:
             replica.on_grant(path, grant)
         del duty
         self._actions.append(Accept(key, opened.service, state.remote))
+
+    def _kill_number(self, session: SessionReplicas, number: int) -> None:
+        session.dead.add(number, number + 1)
+        if len(session.dead) > MAX_TOMBSTONES:
+            raise LocalProtocolError("too many numbers that were never opened", code=ErrorCode.LIMIT)
 
     def _why_not(self, session: SessionReplicas, opened: frames.Open) -> tuple[ErrorCode, str] | None:
         config = self._config
@@ -169,20 +189,29 @@ class DataServer:
     def _reserve(self, block_bytes: int) -> int:
         """What the next replica may hold (0: not even the guarantee); reserved under its key-to-be."""
         guarantee = block_bytes + min(MIN_STREAM_EXTRA_BYTES, block_bytes)
+        upstream = max(MIN_UPSTREAM_BYTES, self._config.upstream_credit_bytes)
         if not self.pool.admit(self._next_key, guarantee):
+            return 0
+        if not self.pool.admit(("upstream", self._next_key), upstream):
+            self.pool.release(self._next_key)
             return 0
         return self.pool.start_with(self._next_key, self._config.send_window_bytes)
 
     def _on_attach(self, path: PathId, state: ServerPath, attach: frames.Attach, now: Instant) -> None:
         session = self._sessions[state.session]
         replica = session.replicas.get(attach.replica)
+        if replica is None and attach.replica in session.ran:
+            state.replies.append(frames.Closed(attach.replica))
+            return
         if replica is None:
-            session.dead.add(attach.replica, attach.replica + 1)
+            self._kill_number(session, attach.replica)
             state.replies.append(frames.Attached(attach.replica, False, 0, 0, 0, 0))
             return
         for old in [PathId(number) for number in attach.replaces]:
             self._replace(replica, old, state.session, path, now)
         duty = replica.attach(path, role=attach.role)
+        if len(duty.replies) >= MAX_REPLIES:
+            raise LocalProtocolError(f"more than {MAX_REPLIES} answers wait to be read", code=ErrorCode.LIMIT)
         state.replicas[attach.replica] = replica
         sink = replica.sink
         # The answer goes first: what follows on this path is judged by it.
@@ -215,8 +244,8 @@ class DataServer:
 
     def _on_grant(self, path: PathId, replica: ServerReplica, grant: frames.Grant) -> None:
         owed = sum(len(other.duties[path].orders) for other in self._paths[path].replicas.values())
-        if owed >= MAX_ORDERS:
-            raise LocalProtocolError(f"more than {MAX_ORDERS} orders on a path", code=ErrorCode.LIMIT)
+        if owed >= MAX_PATH_ORDERS:
+            raise LocalProtocolError(f"more than {MAX_PATH_ORDERS} orders on a path", code=ErrorCode.LIMIT)
         replica.on_grant(path, grant)
 
     def _on_revoke(self, path: PathId, replica: ServerReplica, revoke: frames.Revoke) -> None:
@@ -275,7 +304,7 @@ class DataServer:
         for path in replica.duties:
             self._paths[path].replies.append(frames.Refused(replica.number, code, text[:180]))
         self._wake(replica)
-        self._bury(session, replica, reset=False)
+        self._bury(session, replica, reset=False, refused=True)
 
     def on_app_bytes(self, key: int, data: bytes, now: Instant) -> None:
         """Output of an application."""
@@ -322,6 +351,12 @@ class DataServer:
 
     def _after_output(self, replica: ServerReplica) -> None:
         # Output that reached a mark may let upstream through.
+        if replica.state is ReplicaState.CLOSING:
+            replica.peek()
+            replica.settle()
+            if replica.is_gone:
+                self._bury(self.session_of(replica.key) or b"", replica, reset=False)
+                return
         if replica.sink.next_mark() is not None:
             self._actions.append(PortReadable(replica.key))
         self._wake(replica)
@@ -342,14 +377,17 @@ class DataServer:
             replica.machine.on(ReplicaInput.ABORT)
         self._bury(session, replica, reset=True)
 
-    def _bury(self, session: SessionName, replica: ServerReplica, *, reset: bool) -> None:
+    def _bury(self, session: SessionName, replica: ServerReplica, *, reset: bool, refused: bool = False) -> None:
         """The replica is gone: its number stays dead, its memory is free, its application is told."""
         self._ports.pop(replica.key, None)
         self.pool.release(replica.key)
+        self.pool.release(("upstream", replica.key))
         known = self._sessions.get(session)
         if known is not None:
             known.replicas.pop(replica.number, None)
             known.dead.add(replica.number, replica.number + 1)
+            if not refused:
+                known.ran.add(replica.number, replica.number + 1)
         for path in replica.duties:
             self._paths[path].replicas.pop(replica.number, None)
         if reset:

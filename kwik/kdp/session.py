@@ -184,8 +184,16 @@ class DataSession:
                 if path in view.paths:
                     failover.unbind(stream, view, state, now)
                     self._after_loss(stream, view.number)
+            self._move_to_others(stream, state, now)
         self.order_counts.pop(path, None)
         self.touch_all()
+
+    def _move_to_others(self, stream: ClientStream, gone: ClientPath, now: Instant) -> None:
+        """Replicas that have lost their last path go on on another one that leads to their server."""
+        for other in self._admitted.values():
+            if other.instance is not None and other.instance == gone.instance and not other.is_silent:
+                failover.reattach(stream, other, [gone.id], now)
+                return
 
     def _after_loss(self, stream: ClientStream, number: int) -> None:
         view = stream.views[number]
@@ -199,6 +207,19 @@ class DataSession:
         self.forget_replica(number)
         if stream.anchor is view:
             answers.unanchor(stream)
+
+    def on_wrong_service(self, path: PathId) -> None:
+        """The hello names another service: such a server refuses OPEN for certain, so it may be sent elsewhere."""
+        for stream in list(self.streams.values()):
+            for view in stream.usable_views():
+                if view.opened_on == path and view.first_data_at is None:
+                    stream.attempts.refusals.append(f"{view.address}: serves another service")
+                    stream.attempts.last_code = ErrorCode.WRONG_SERVICE
+                    view.open_sent = False
+                    stream.drop_view(view, ViewState.REFUSED, ErrorCode.NO_ERROR)
+                    if view is stream.anchor:
+                        answers.unanchor(stream)
+        self.touch_all()
 
     def on_instance_dead(self, instance: Instance) -> None:
         """A server instance is gone: its replicas are too."""
@@ -327,6 +348,7 @@ class DataSession:
             sending.acknowledge(stream)
             sending.drop_laggards(stream)
             stream.down.prune(list(stream.views.values()))
+            stream.discard(now)
             stream.finish_if_settled()
             stream.tell_readable(now)
             stream.tell_writable()
@@ -403,16 +425,19 @@ class DataSession:
             self._clock.all_silent_since = None
         for path in self._admitted.values():
             if overdue[path.id] != path.is_silent:
-                self._set_silent(path, silent=overdue[path.id])
+                self._set_silent(path, now, silent=overdue[path.id])
 
-    def _set_silent(self, path: ClientPath, *, silent: bool) -> None:
+    def _set_silent(self, path: ClientPath, now: Instant, *, silent: bool) -> None:
         path.is_silent = silent
         for stream in self.streams.values():
             if silent:
                 stream.counters.regrants += len(stream.down.book.suspend(path.id))
                 for view in stream.usable_views():
-                    if path.id in view.paths and view.live_paths():
+                    live = view.live_paths()
+                    if path.id in view.paths and live:
+                        # News come on the path bound last: bind one that speaks once more, and say again what was said.
                         view.rewind()
+                        failover.reattach(stream, live[0], [], now, again=True)
             else:
                 stream.down.book.resume(path.id)
         self.touch_all()
@@ -447,6 +472,7 @@ class DataSession:
             granting.patience_ends_at(stream),
             stream.end_due(),
             failover.behind_at(stream),
+            failover.candidacy_ends_at(stream),
         ]
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)

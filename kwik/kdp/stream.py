@@ -279,6 +279,14 @@ class ClientStream:
             self.context.release(path, owed, now)
         self.app.last_taken_at = now
 
+    def discard(self, now: Instant) -> None:
+        """The application has closed its socket: what still comes is read and dropped, so that the service may end."""
+        while self.app.closed and not self.is_over and self.anchor is not None:
+            view = self.down.peek(self.anchor, None)
+            if view is None:
+                return
+            self.consume(len(view), now)
+
     def tell_readable(self, now: Instant) -> None:
         """Say PortReadable when there is something to read and it was not said already."""
         if self.is_over or self.app.closed or self.app.readable_told:
@@ -307,8 +315,12 @@ class ClientStream:
             return None
         if self.down.delivered != anchor.final:
             return None
-        agreeing = [view for view in self.helpers() if view.agreement.has_agreed and view.live_paths()]
-        if any(view.produced > anchor.final for view in agreeing):
+        agreeing = [
+            view
+            for view in self.helpers()
+            if view.live_paths() and (view.agreement.has_agreed or (view.agreement.is_open and not view.agreement.differing))
+        ]
+        if any(view.agreement.has_agreed and view.produced > anchor.final for view in agreeing):
             return None
         if not agreeing or any(view.final == anchor.final for view in agreeing):
             return anchor.final_at
@@ -349,6 +361,9 @@ class ClientStream:
             # What it still owes will not be waited for.
             other.outstanding_bytes = max(0, other.outstanding_bytes - self._owed(view, other))
         self.down.book.drop_replica(view.number)
+        if not view.open_sent:
+            for other in view.paths.values():
+                other.recall(view.number)
         if was_usable and path is not None and view.open_sent:
             self.context.send(path, frames.Close(view.number, code))
         if self.takeover.candidate is view:

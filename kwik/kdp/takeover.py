@@ -36,6 +36,9 @@ class Takeover:
         self.trouble = Trouble.NONE
         self.changed_at: Instant | None = None
         self.stuck_since: Instant | None = None
+        self.began_at: Instant = 0.0
+        self.passed_over: set[int] = set()
+        """Candidates that had their turn in this trouble."""
         self._probes: dict[int, Offset] = {}
         self._answers: dict[Offset, Pair] = {}
         self._next_probe = 1
@@ -45,9 +48,10 @@ class Takeover:
         """Whether a candidate is being probed."""
         return self.candidate is not None
 
-    def begin(self, candidate: ReplicaView, trouble: Trouble) -> None:
+    def begin(self, candidate: ReplicaView, trouble: Trouble, now: Instant) -> None:
         """A new candidacy."""
-        self.candidate, self.trouble = candidate, trouble
+        self.candidate, self.trouble, self.began_at = candidate, trouble, now
+        self.passed_over.add(candidate.number)
         self._probes.clear()
         self._answers.clear()
 
@@ -89,7 +93,11 @@ class Takeover:
         """While a living anchor is being replaced delivery must stand at the probed offset for a moment."""
         if self.trouble is not Trouble.DRAINING:
             return None
-        ahead = [offset for offset in [*self._probes.values(), *self._answers] if offset >= delivered]
+        if self.candidate is None:
+            return None
+        # Nobody waits for a candidate whose output is not there yet.
+        reach = self.candidate.produced
+        ahead = [offset for offset in [*self._probes.values(), *self._answers] if delivered <= offset <= reach]
         return min(ahead, default=None)
 
 

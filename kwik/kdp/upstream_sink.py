@@ -6,7 +6,7 @@ reached that offset and, if the mark carries a pair, agrees with it: a replayed 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -18,6 +18,9 @@ from kwik.types import Offset
 
 MAX_MARKS = 1024
 """Marks held per replica (SPEC §7); a range that would need one more is not credited."""
+
+MAX_GAPS = 4096
+"""Pieces held ahead of a gap."""
 
 
 class Gate(Enum):
@@ -54,6 +57,7 @@ class UpstreamSink:
         self._final_mark: Mark | None = None
         self._window_bytes = window_bytes
         self._ahead: dict[Offset, tuple[bytes, Mark]] = {}
+        self._ahead_marks: Counter[Mark] = Counter()
         self._ahead_ranges = RangeSet()
         self._queue: deque[_Segment] = deque()
         self._fed: Offset = 0
@@ -66,21 +70,28 @@ class UpstreamSink:
     @property
     def mark_count(self) -> int:
         """Marks held now."""
-        return len(self._queue) + len(self._ahead)
+        return len(self._queue) + len(self._ahead_marks)
 
-    def on_piece(self, offset: Offset, payload: bytes, mark: Mark, *, fin: bool) -> None:
-        """A piece of the upstream; duplicates are dropped. Raises LocalProtocolError beyond credit or past the end."""
+    def on_piece(self, offset: Offset, payload: bytes, mark: Mark, *, fin: bool) -> bool:
+        """A piece of the upstream; duplicates are dropped. True if anything of it was new.
+
+        Raises LocalProtocolError beyond the credit, past the end, or for too many marks or gaps.
+        """
         end = offset + len(payload)
         if end > self.credit:
             raise LocalProtocolError(f"upstream up to {end} exceeds the credit {self.credit}", code=ErrorCode.FLOW_CONTROL)
         self._check_final(end, fin=fin)
-        if fin and self._final_mark is None:
+        is_news = fin and self._final_mark is None
+        if is_news:
             self.final, self._final_mark = end, mark
         for start, stop in self._ahead_ranges.gaps(max(offset, self.received), max(end, self.received)):
-            if self.mark_count >= MAX_MARKS and not self._continues(mark, start):
-                raise LocalProtocolError(f"more than {MAX_MARKS} marks are waiting", code=ErrorCode.LIMIT)
+            known = self._continues(mark, start) or mark in self._ahead_marks
+            if (self.mark_count >= MAX_MARKS and not known) or len(self._ahead) >= MAX_GAPS:
+                raise LocalProtocolError("too many marks or gaps are waiting", code=ErrorCode.LIMIT)
             self._take(start, payload[start - offset : stop - offset], mark)
+            is_news = True
         self._join_ahead()
+        return is_news
 
     def update_credit(self) -> bool:
         """Extend the credit by what the application took; True if it grew by a quarter of the window or more."""
@@ -141,6 +152,7 @@ class UpstreamSink:
             self._push(payload, mark)
         elif payload:
             self._ahead[start] = (payload, mark)
+            self._ahead_marks[mark] += 1
             self._ahead_ranges.add(start, start + len(payload))
 
     def _push(self, payload: bytes, mark: Mark) -> None:
@@ -154,5 +166,8 @@ class UpstreamSink:
     def _join_ahead(self) -> None:
         while self.received in self._ahead:
             payload, mark = self._ahead.pop(self.received)
+            self._ahead_marks[mark] -= 1
+            if not self._ahead_marks[mark]:
+                del self._ahead_marks[mark]
             self._ahead_ranges.subtract(self.received, self.received + len(payload))
             self._push(payload, mark)

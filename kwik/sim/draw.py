@@ -196,7 +196,7 @@ def _draw_any(seed: int, dice: random.Random) -> Scenario:
         window_blocks=size.window_blocks,
         first_window_blocks=dice.choice((2, size.window_blocks // 2, size.window_blocks)),
         send_window_blocks=size.window_blocks * dice.choice((1, 2, 4)),
-        memory_blocks=max(2 * len(streams), size.window_blocks * dice.choice((1, 2, 16))),
+        memory_blocks=max(4 * len(streams), size.window_blocks * dice.choice((1, 2, 16))),
         replay_limit_bytes=dice.choice((1 << 20, 1 << 20, 1 << 20, upstream // 2 + 64)),
         recruit_backlog_bytes=dice.choice((BLOCK_BYTES, 4 * BLOCK_BYTES, 8 * BLOCK_BYTES)),
         upstream_credit_bytes=dice.choice((256, 1024, 4096)),

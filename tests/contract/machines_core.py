@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 from hypothesis import strategies as st
@@ -58,10 +59,8 @@ class Client(ClientCore):
 
     def attempt(self, now: float) -> None:
         """A dial that may find no memory left."""
-        try:
+        with contextlib.suppress(KwikError):
             self.dial(now, replicas=2)
-        except KwikError:
-            pass
 
     def greet(self, path: int, name: str, now: float) -> None:
         """A path comes up and its server says hello."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from hypothesis import strategies as st
 
 from kwik.config import Config, ServerConfig
@@ -98,10 +100,8 @@ class Session:
 
     def on_dial(self, now: float) -> None:
         """A dial that may find no memory left."""
-        try:
+        with contextlib.suppress(KwikError):
             self._plane.dial(now, 2)
-        except KwikError:
-            pass
 
     def on_frame(self, path: int, frame: ServerFrame, now: float) -> None:
         """A frame of a server."""
@@ -233,7 +233,9 @@ session_calls = st.one_of(
     call("on_dial"),
     call("on_frame", PATHS, server_frames),
     call("on_frame", PATHS, server_frames),
-    call("on_data", PATHS, st.builds(DataPiece, REPLICAS, st.integers(0, 2), OFFSETS, st.binary(min_size=1, max_size=20))),
+    call(
+        "on_data", PATHS, st.builds(DataPiece, REPLICAS, st.integers(0, 2), OFFSETS, st.binary(min_size=1, max_size=20))
+    ),
     call("on_room", PATHS),
     call("on_room", PATHS),
 )
@@ -248,4 +250,7 @@ replica_calls = st.one_of(
     call("on_room", PATHS),
 )
 
-CASES = (Case("client data plane", build_session, session_calls), Case("server data plane", build_replicas, replica_calls))
+CASES = (
+    Case("client data plane", build_session, session_calls),
+    Case("server data plane", build_replicas, replica_calls),
+)

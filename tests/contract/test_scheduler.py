@@ -102,7 +102,9 @@ class SchedulerContract:
         """No standstill: with lanes that all have room, the first block that anybody may have is given away."""
         if not lanes or not all(lane.has_room(BLOCK) for lane in lanes):
             return
-        able = [block for start, stop in blocks for block in range(start, stop) if any(lane.may(block) for lane in lanes)]
+        able = [
+            block for start, stop in blocks for block in range(start, stop) if any(lane.may(block) for lane in lanes)
+        ]
         self.make().plan(list(blocks), lanes, BLOCK)
         given_away = sorted(block for lane in lanes for block in lane.assigned)
         assert given_away[:1] == able[:1]

@@ -8,11 +8,10 @@ import socket
 from dataclasses import asdict
 from typing import Any
 
-from tests.proc.harness_control import Control
-
 import kwik
 from kwik import aio
 from kwik.config import Config
+from tests.proc.harness_control import Control
 
 READ_BYTES = 65536
 

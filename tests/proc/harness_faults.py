@@ -116,8 +116,10 @@ def wait_before_first_block(reading: Reading, victim: Server) -> bool:
 
     def owes() -> bool:
         path = path_to(reading.conn, victim)
-        return path is not None and path.outstanding_bytes > 0 and any(
-            view["produced_bytes"] for view in victim.report()["replicas"]
+        return (
+            path is not None
+            and path.outstanding_bytes > 0
+            and any(view["produced_bytes"] for view in victim.report()["replicas"])
         )
 
     until(owes, "the victim owes its first block")

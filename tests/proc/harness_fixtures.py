@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.proc.harness import Spawner
 from tests.proc.harness_stage import Certificates, Stage
 

@@ -7,10 +7,9 @@ import socket
 from dataclasses import asdict
 from typing import Any
 
-from tests.proc.harness_control import Control
-
 from kwik.apps.link import Link
 from kwik.apps.link_model import LinkShape
+from tests.proc.harness_control import Control
 
 
 def main(control: socket.socket, options: dict[str, Any]) -> None:

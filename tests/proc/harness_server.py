@@ -17,15 +17,14 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
-from tests.proc.harness_content import content
-from tests.proc.harness_control import Control
-
 import kwik.engine.server
 from kwik import aio
 from kwik.config import ServerConfig
 from kwik.core.server import ServerCore
 from kwik.types import INCARNATION_BYTES
 from kwik.wire.messages import JOIN_OK
+from tests.proc.harness_content import content
+from tests.proc.harness_control import Control
 
 PIECE_BYTES = 16384
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter

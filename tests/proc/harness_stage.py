@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.proc.harness import LIMIT_S, Child, Spawner
-from tests.proc.harness_content import content
-
 import kwik
 from kwik.config import Config
 from kwik.kcp.sighting import Sighting, SightingKind
 from kwik.kdp.snapshots import PathSnapshot, ShareSnapshot, StreamStats
 from kwik.quic.certs import Issued, issue, make_ca, write_issued
 from kwik.types import Address
+from tests.proc.harness import LIMIT_S, Child, Spawner
+from tests.proc.harness_content import content
 
 SERVICE = "files.example:80"
 HOST = "files.example"
@@ -148,10 +147,18 @@ class Stage:
 
     # ------------------------------------------------------------ servers
 
-    def server(self, app: str = "download", *, link: dict[str, Any] | None = None, listed: bool = True, **options: Any) -> Server:
+    def server(
+        self, app: str = "download", *, link: dict[str, Any] | None = None, listed: bool = True, **options: Any
+    ) -> Server:
         """A running server; `link` is its shape (rate_mbps, delay_ms, and LinkShape fields), None: none at all."""
         number = len(self.servers)
-        given = {"app": app, "listen": ("127.0.0.1", 0), "service": SERVICE, "server_id": f"s{number}", "replicated": True}
+        given = {
+            "app": app,
+            "listen": ("127.0.0.1", 0),
+            "service": SERVICE,
+            "server_id": f"s{number}",
+            "replicated": True,
+        }
         given |= self.certificates.files(options.pop("certificate", "right")) | options
         server = self._start(given)
         server.address = ("127.0.0.1", server.port)
@@ -291,7 +298,9 @@ class Reading:
     def wait_over(self, limit_s: float = LIMIT_S) -> None:
         """Wait until the end, or an error, was read."""
         self._thread.join(limit_s)
-        assert self.is_over, f"no end after {limit_s:g} s; {self.size} of {len(self.expected)} bytes; {self.conn.stats()}"
+        assert self.is_over, (
+            f"no end after {limit_s:g} s; {self.size} of {len(self.expected)} bytes; {self.conn.stats()}"
+        )
 
 
 def stats_of(conn: kwik.Conn) -> StreamStats:

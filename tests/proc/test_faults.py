@@ -7,6 +7,7 @@ and the end. Take-over rule `exact`.
 from __future__ import annotations
 
 import pytest
+
 from tests.proc.harness import until
 from tests.proc.harness_faults import FAULTS, Fault, Hit, wait_before_first_block, wait_mid_block
 from tests.proc.harness_stage import Reading, Server, Stage, path_to, stats_of

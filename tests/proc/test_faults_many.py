@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.proc.harness import until
 from tests.proc.harness_faults import FAULTS, Fault, Hit, wait_mid_block
 from tests.proc.harness_stage import Reading, Stage, path_to, share_of, stats_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+
 from tests.proc.harness import Child, until
 from tests.proc.harness_content import content
 from tests.proc.harness_stage import Reading, Server, Stage, request_line
@@ -48,7 +49,9 @@ def test_stalled_streams_and_a_newcomer(stage: Stage) -> None:
     before = settle(client, server)
     line = request_line("stalled", BODY).decode()
     client.ask("dial", count=500, servers=[server.address], line=line, limit_s=50)
-    newcomer = client.ask("dial", count=1, servers=[server.address], line=request_line("new", MIB).decode())["streams"] - 1
+    newcomer = (
+        client.ask("dial", count=1, servers=[server.address], line=request_line("new", MIB).decode())["streams"] - 1
+    )
     client.ask("read", stream=newcomer)
     over = client.wait("read", lambda event: event["stream"] == newcomer)
     assert (over["error"], over["size"]) == ("", MIB)

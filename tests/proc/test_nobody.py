@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.proc.cli.commands import Commands
-from tests.proc.harness_stage import SERVICE, Reading, Stage
 
 import kwik
+from tests.proc.cli.commands import Commands
+from tests.proc.harness_stage import SERVICE, Reading, Stage
 
 
 def closed_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+
 from tests.proc.harness import until
 from tests.proc.harness_content import content
 from tests.proc.harness_faults import wait_mid_block
@@ -96,7 +97,11 @@ def test_a_bad_network(stage: Stage, shape: dict[str, float], count: int) -> Non
 
 def test_unlike_paths(stage: Stage) -> None:
     """A slow and far helper never holds up what the others can send sooner, and every byte is right."""
-    for link in ({"rate_mbps": 40, "delay_ms": 2}, {"rate_mbps": 1, "delay_ms": 150}, {"rate_mbps": 20, "delay_ms": 40}):
+    for link in (
+        {"rate_mbps": 40, "delay_ms": 2},
+        {"rate_mbps": 1, "delay_ms": 150},
+        {"rate_mbps": 20, "delay_ms": 40},
+    ):
         stage.server(link=link)
         if len(stage.servers) == 1:
             conn = stage.dial(replicas=3)

@@ -7,11 +7,11 @@ import json
 import socket
 
 import pytest
+
+import kwik
 from tests.proc.harness import until
 from tests.proc.harness_content import content
 from tests.proc.harness_stage import READ_BYTES, Reading, Stage, request_line, share_of, stats_of
-
-import kwik
 
 MB = 1_000_000
 WAN = {"rate_mbps": 40, "delay_ms": 10}

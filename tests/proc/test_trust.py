@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from tests.proc.harness import until
-from tests.proc.harness_content import content
-from tests.proc.harness_stage import Reading, Server, Stage, share_of, stats_of
 
 import kwik
+from tests.proc.harness import until
+from tests.proc.harness_content import content
+from tests.proc.harness_stage import Reading, Server, Stage, share_of
 
 SIZE = 4_000_000
 LINK = {"rate_mbps": 20, "delay_ms": 10}

@@ -17,14 +17,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
+
+import kwik
 from tests.proc.cli.commands import Commands, Process
 from tests.proc.harness import until
 from tests.proc.harness_content import content
 from tests.proc.harness_stage import READ_BYTES, SERVICE, Reading, Stage, stats_of
-
-import kwik
 
 pytestmark = [pytest.mark.program("nginx"), pytest.mark.proc]
 
@@ -35,7 +36,7 @@ CONFIGURATION = """
 {user} daemon off; worker_processes 1; pid nginx.pid; error_log stderr;
 events {{ worker_connections 256; }}
 http {{
-  access_log off; sendfile on;
+  access_log off; sendfile off;
   client_body_temp_path .; proxy_temp_path .; fastcgi_temp_path .; uwsgi_temp_path .; scgi_temp_path .;
   server {{ listen unix:{folder}/nginx.sock; root {folder}/www; }}
 }}
@@ -115,7 +116,10 @@ def test_requests_on_one_stream(site: Site) -> None:
         site.gateway(LINK)
     client = http.client.HTTPConnection("files.example", 80)
     client.sock = site.stage.dial(config={"receive_window_bytes": 2**20})
-    wanted = [("/small.bin", {}, 200, content("small", 10_000)), ("/middle.bin", {}, 200, content("middle", MIDDLE_BYTES))]
+    wanted = [
+        ("/small.bin", {}, 200, content("small", 10_000)),
+        ("/middle.bin", {}, 200, content("middle", MIDDLE_BYTES)),
+    ]
     wanted += [("/small.bin", {"Range": "bytes=1000-1999"}, 206, content("small", 10_000)[1000:2000])]
     for path, headers, status, body in wanted:
         client.request("GET", path, headers=headers)
@@ -196,43 +200,57 @@ def test_the_death_of_the_anchor_with_unequal_answers(site: Site) -> None:
 # ---------------------------------------------------------------- curl
 
 
-@contextlib.contextmanager
-def forwarder(stage: Stage) -> Iterator[int]:
-    """A TCP port for programs that cannot dial: what comes in is carried over streams."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    threads: list[threading.Thread] = []
+class Forwarder:
+    """A TCP port for programs that cannot dial: each of its connections is carried over a stream."""
 
-    def pump(source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._listen)]
+        self._threads[0].start()
+
+    @property
+    def port(self) -> int:
+        """Of 127.0.0.1."""
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = self._listener.accept()
+                conn = self._stage.dial()
+                self._sockets += [accepted, conn]
+                for ends in ((accepted, conn), (conn, accepted)):
+                    self._threads.append(threading.Thread(target=self._pump, args=ends))
+                    self._threads[-1].start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(READ_BYTES):
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 
-    def serve() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                accepted, _ = listener.accept()
-                conn = stage.dial()
-                for ends in ((accepted, conn), (conn, accepted)):
-                    threads.append(threading.Thread(target=pump, args=ends, daemon=True))
-                    threads[-1].start()
+    def __enter__(self) -> Self:
+        return self
 
-    listening = threading.Thread(target=serve, daemon=True)
-    listening.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        listening.join(20)
+    def __exit__(self, *exc: object) -> None:
+        for each in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(20)
+        for each in (self._listener, *self._sockets):
+            each.close()
 
 
 @pytest.mark.program("curl")
 def test_curl(site: Site) -> None:
     for _ in range(3):
         site.gateway(LINK)
-    with forwarder(site.stage) as port:
-        url = f"http://127.0.0.1:{port}/"
+    with Forwarder(site.stage) as forwarder:
+        url = f"http://127.0.0.1:{forwarder.port}/"
         curl = ["curl", "-sS", "--fail", "--max-time", "40"]
         names = ["small.bin", "middle.bin", "small.bin"]
         done = subprocess.run([*curl, *(url + name for name in names)], capture_output=True, check=False)

@@ -234,7 +234,8 @@ def baseline(copy: Copy, sabotages: Sequence[Sabotage]) -> dict[str, str]:
     left = list(sabotages)
     code, output = _run_named(copy, left)
     if code == WRONG_USAGE:
-        unusable = _blamed(left, missing(output), "is not there (any more)")
+        gone = [node.removeprefix(f"{copy.folder}/") for node in missing(output)]
+        unusable = _blamed(left, gone, "is not there (any more)")
         left = [sabotage for sabotage in left if sabotage.name not in unusable]
         code, output = _run_named(copy, left)
     if code == TESTS_FAILED:

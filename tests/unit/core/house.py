@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -69,7 +68,7 @@ class House:
             "block_bytes": BLOCK,
             "receive_window_bytes": 64 * BLOCK,
             "first_window_bytes": 16 * BLOCK,
-            "memory_bytes": 1024 * BLOCK,
+            "memory_bytes": 1 << 20,
             "recruit_backlog_bytes": 1 << 30,
         }
         self.now = START
@@ -116,9 +115,7 @@ class House:
 
     def sight(self, server: Server) -> None:
         """Discovery found it."""
-        self.client.on_sighting(
-            Sighting(SightingKind.FOUND, "test", SERVICE, (server.address,), server.name), self.now
-        )
+        self.client.on_sighting(Sighting(SightingKind.FOUND, "test", SERVICE, (server.address,), server.name), self.now)
 
     def dial(self, *, replicas: int = 1) -> int:
         """A new stream."""
@@ -315,6 +312,3 @@ class House:
     def reset(self, key: int) -> PortReset | None:
         """How a stream failed, if it did."""
         return next((action for action in self.heard(PortReset) if action.key == key), None)
-
-
-Hook = Callable[[], None]

@@ -151,11 +151,21 @@ class TestDial:
         server = house.server("a")
         server.refuses = (ErrorCode.APPLICATION_DOWN, "no such port")
         key = house.dial()
+        house.run(0.1)
         house.client.on_discovery_done("static: one address", house.now)
         house.run(30.0)
         failure = house.reset(key)
         assert failure is not None
         assert (failure.code, failure.refused) == (ErrorCode.APPLICATION_DOWN, True)
+        assert "no such port" in failure.text
+
+    def test_discovery_may_end_in_the_very_turn_of_the_dial(self, house: House):
+        house.server("a", b"here")
+        key = house.dial()
+        house.client.on_discovery_done("static: one address", house.now)
+        house.run(1.0)
+        assert house.reset(key) is None
+        assert house.read(key) == b"here"
 
     def test_a_server_of_another_service_gets_nothing(self, house: House):
         server = house.server("a", service="other.example:80")
@@ -347,7 +357,9 @@ class TestPictures:
         stats = house.client.stream_stats(key, house.now)
         assert stats is not None
         assert (stats.delivered_bytes, stats.state, stats.recruitable) == (1000, "live", True)
-        assert [(share.server_id, share.role, share.delivered_bytes) for share in stats.shares] == [("a", "anchor", 1000)]
+        assert [(share.server_id, share.role, share.delivered_bytes) for share in stats.shares] == [
+            ("a", "anchor", 1000)
+        ]
 
     def test_a_path_that_is_not_open_yet(self, house: House):
         house.server("a")

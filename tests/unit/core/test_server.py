@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kwik.core.actions import Accept, ClosePath, Drained, OpenPath, PortReset, WakePath
@@ -24,7 +26,7 @@ BINDING = b"b" * 32
 class Bare:
     """A server core and a client made of frames."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.server: Server = House().build("a", **settings)
         self.core: ServerCore = self.server.core
         self.now = START
@@ -37,7 +39,7 @@ class Bare:
         assert isinstance(hello, ServerHello)
         return hello
 
-    def hello(self, path: PathId = P1, **fields: object) -> ServerHello:
+    def hello(self, path: PathId = P1, **fields: Any) -> ServerHello:
         """Both hellos."""
         answer = self.path(path)
         self.tell(client_hello(path, **fields), path)
@@ -56,8 +58,8 @@ class Bare:
         return [action.code for action in self.core.actions() if isinstance(action, ClosePath)]
 
 
-def client_hello(path: int = 1, **fields: object) -> ClientHello:
-    values: dict[str, object] = {
+def client_hello(path: int = 1, **fields: Any) -> ClientHello:
+    values: dict[str, Any] = {
         "version": 1,
         "session": bytes([path]) * 16,
         "secret": b"x" * 32,
@@ -66,7 +68,7 @@ def client_hello(path: int = 1, **fields: object) -> ClientHello:
         "service": SERVICE,
         "extensions": (),
     }
-    return ClientHello(**(values | fields))  # type: ignore[arg-type]
+    return ClientHello(**(values | fields))
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ class TestHello:
         ("fields", "code"),
         [({"version": 9}, ErrorCode.WRONG_VERSION), ({"service": "other.example:80"}, ErrorCode.WRONG_SERVICE)],
     )
-    def test_a_wrong_one_closes_the_path(self, bare: Bare, fields: dict[str, object], code: int):
+    def test_a_wrong_one_closes_the_path(self, bare: Bare, fields: dict[str, Any], code: int):
         bare.hello(**fields)
         assert bare.closed() == [code]
 

@@ -77,9 +77,7 @@ class ServerRig:
         self.actions()
         return key
 
-    def upstream(
-        self, payload: bytes, offset: int = 0, *, path: PathId = P1, replica: int = 1, **fields: Any
-    ) -> None:
+    def upstream(self, payload: bytes, offset: int = 0, *, path: PathId = P1, replica: int = 1, **fields: Any) -> None:
         """A piece of the upstream; `after`, `pair` and `fin` by name."""
         chain, prefix = fields.get("pair") or (b"", b"")
         flags = frames.UPSTREAM_FIN if fields.get("fin") else 0
@@ -118,9 +116,7 @@ class ServerRig:
         received = []
         while output := self.server.room(path, size, self.now):
             for pipe, data in output:
-                decoder = self._decoders.setdefault(
-                    (path, pipe), Decoder("server", "data" if pipe else "control")
-                )
+                decoder = self._decoders.setdefault((path, pipe), Decoder("server", "data" if pipe else "control"))
                 received += decoder.feed(data)
             if once:
                 break

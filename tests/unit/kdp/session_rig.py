@@ -48,7 +48,7 @@ class SessionRig:
             "block_bytes": BLOCK,
             "receive_window_bytes": 64 * BLOCK,
             "first_window_bytes": 16 * BLOCK,
-            "memory_bytes": 1024 * BLOCK,
+            "memory_bytes": 1 << 20,
             "recruit_backlog_bytes": 1 << 30,
         }
         self.said: list[object] = []

@@ -32,6 +32,12 @@ def helper_with_run(first: int, count: int, salt: int = 0) -> Agreement:
     return Agreement(announced)
 
 
+def compare(helper: Agreement, anchor: Announced, ends_after: int | None = None) -> list[tuple[int, int]]:
+    """Compare; the blocks that must be asked for now."""
+    helper.compare(anchor, BLAKE3, ends_after)
+    return helper.next_questions()
+
+
 class TestAnnounced:
     def test_repeats_are_harmless_and_changes_are_a_fault(self):
         announced = anchor_with(0, 4)
@@ -66,35 +72,66 @@ class TestAnnounced:
 class TestRuns:
     def test_an_equal_run_agrees(self):
         helper = helper_with_run(2, 4)
-        assert helper.compare(anchor_with(0, 8), BLAKE3) == []
+        assert compare(helper, anchor_with(0, 8)) == []
         assert list(helper.agreed) == [(2, 6)]
         assert helper.has_agreed
 
     def test_it_waits_until_the_anchor_has_told_all_of_it(self):
         helper, anchor = helper_with_run(0, 4), anchor_with(0, 3)
-        assert helper.compare(anchor, BLAKE3) == []
+        assert compare(helper, anchor) == []
         assert not helper.agreed
         anchor.add_digests(3, digests(3, 1))
-        helper.compare(anchor, BLAKE3)
+        compare(helper, anchor)
         assert list(helper.agreed) == [(0, 4)]
 
     def test_a_different_run_is_asked_for_once(self):
         helper, anchor = helper_with_run(0, 4, salt=1), anchor_with(0, 4)
-        assert helper.compare(anchor, BLAKE3) == [(0, 4)]
-        assert helper.compare(anchor, BLAKE3) == []
+        assert compare(helper, anchor) == [(0, 4)]
+        assert compare(helper, anchor) == []
         helper.on_run(0)
-        assert helper.compare(anchor, BLAKE3) == []
+        assert compare(helper, anchor) == []
         assert not helper.agreed
+        assert not helper.has_agreed
+
+    def test_one_question_is_asked_at_a_time(self):
+        announced = Announced()
+        for first in (0, 16):
+            announced.add_run(first, 16, b"w" * 32)
+        helper, anchor = Agreement(announced), anchor_with(0, 32)
+        assert compare(helper, anchor) == [(0, 16)]
+        assert compare(helper, anchor) == []
+        assert helper.is_open
+        announced.add_digests(0, digests(0, 16))
+        helper.on_digests(0, 16)
+        assert compare(helper, anchor) == [(16, 16)]
+        announced.add_digests(16, digests(16, 16, 1))
+        helper.on_digests(16, 16)
+        assert compare(helper, anchor) == []
+        assert not helper.is_open
+        assert list(helper.agreed) == [(0, 16)]
+
+    def test_a_question_about_delivered_blocks_is_not_waited_for(self):
+        announced = Announced()
+        for first in (0, 16):
+            announced.add_run(first, 16, b"w" * 32)
+        helper, anchor = Agreement(announced), anchor_with(0, 32)
+        compare(helper, anchor)
+        helper.forget_below(16)
+        assert compare(helper, anchor) == [(16, 16)]
+
+    def test_a_run_beyond_the_anchors_end_is_asked_for(self):
+        helper = helper_with_run(0, 4)
+        assert compare(helper, anchor_with(0, 3), 3) == [(0, 4)]
         assert not helper.has_agreed
 
     def test_block_by_block_tells_which_ones(self):
         announced = Announced()
         announced.add_digests(0, (*digests(0, 2), digest(2, 1), digest(3)))
         helper = Agreement(announced)
-        helper.compare(anchor_with(0, 3), BLAKE3)
+        compare(helper, anchor_with(0, 3))
         assert list(helper.agreed) == [(0, 2)]
         assert list(helper.differing) == [(2, 3)]
-        helper.compare(anchor_with(0, 4), BLAKE3)
+        compare(helper, anchor_with(0, 4))
         assert list(helper.agreed) == [(0, 2), (3, 4)]
 
     def test_what_was_announced_before_counts_for_a_new_anchor(self):
@@ -102,7 +139,7 @@ class TestRuns:
         announced.add_run(0, 4, run_digest(BLAKE3, digests(0, 4)))
         announced.add_digests(4, digests(4, 2))
         fresh = Agreement(announced)
-        fresh.compare(anchor_with(0, 8), BLAKE3)
+        compare(fresh, anchor_with(0, 8))
         assert list(fresh.agreed) == [(0, 6)]
 
     def test_digests_that_come_later_are_compared(self):
@@ -110,7 +147,7 @@ class TestRuns:
         helper, anchor = Agreement(announced), anchor_with(0, 4)
         announced.add_digests(1, digests(1, 2))
         helper.on_digests(1, 2)
-        helper.compare(anchor, BLAKE3)
+        compare(helper, anchor)
         assert list(helper.agreed) == [(1, 3)]
 
 
@@ -120,14 +157,14 @@ class TestDivergence:
         announced = Announced()
         announced.add_digests(3, digests(3, differ, salt=1))
         helper = Agreement(announced)
-        helper.compare(anchor_with(0, 40), BLAKE3)
+        compare(helper, anchor_with(0, 40))
         assert helper.is_divergent is expected
 
     def test_not_16_with_one_that_agrees_between(self):
         announced = Announced()
         announced.add_digests(0, digests(0, 10, 1) + digests(10, 1) + digests(11, 10, 1))
         helper = Agreement(announced)
-        helper.compare(anchor_with(0, 40), BLAKE3)
+        compare(helper, anchor_with(0, 40))
         assert helper.differing.total == 20
         assert not helper.is_divergent
 
@@ -136,17 +173,17 @@ class TestDivergence:
         helper, anchor = Agreement(announced), anchor_with(0, 40)
         announced.add_digests(0, digests(0, 10, 1))
         helper.on_digests(0, 10)
-        helper.compare(anchor, BLAKE3)
+        compare(helper, anchor)
         announced.drop_below(10)
         helper.forget_below(10)
         announced.add_digests(10, digests(10, 6, 1))
         helper.on_digests(10, 6)
-        helper.compare(anchor, BLAKE3)
+        compare(helper, anchor)
         assert helper.is_divergent
 
     def test_delivered_blocks_are_forgotten(self):
         helper = helper_with_run(0, 8)
-        helper.compare(anchor_with(0, 8), BLAKE3)
+        compare(helper, anchor_with(0, 8))
         helper.forget_below(5)
         assert list(helper.agreed) == [(5, 8)]
         assert helper.has_agreed
@@ -156,9 +193,9 @@ class TestDivergence:
         announced.add_run(0, 4, b"r" * 32)
         helper = Agreement(announced)
         announced.drop_below(4)
-        assert helper.compare(anchor_with(4, 4), BLAKE3) == []
+        assert compare(helper, anchor_with(4, 4)) == []
         helper.forget_below(4)
-        assert helper.compare(anchor_with(0, 4), BLAKE3) == []
+        assert compare(helper, anchor_with(0, 4)) == []
 
 
 @given(
@@ -175,17 +212,25 @@ def test_only_equal_blocks_ever_agree(lies: set[int], runs: list[int], order: li
     announced = Announced()
     helper, anchor = Agreement(announced), Announced()
     starts = [sum(runs[:index]) for index in range(len(runs))]
-    asked = []
+    asked: list[tuple[int, int]] = []
+
+    def answer() -> None:
+        while asked:
+            first, count = asked.pop()
+            announced.add_digests(first, tuple(theirs(block) for block in range(first, first + count)))
+            helper.on_digests(first, count)
+            asked.extend(compare(helper, anchor))
+
     for index in [index for index in order if index < len(runs)]:
         first, count = starts[index], runs[index]
         announced.add_run(first, count, run_digest(BLAKE3, [theirs(block) for block in range(first, first + count)]))
         helper.on_run(first)
         anchor.add_digests(first, digests(first, count))
-        asked += helper.compare(anchor, BLAKE3)
-    for first, count in asked:
-        announced.add_digests(first, tuple(theirs(block) for block in range(first, first + count)))
-        helper.on_digests(first, count)
-    assert helper.compare(anchor, BLAKE3) == []
+        asked += compare(helper, anchor)
+        if index % 2:
+            answer()
+    answer()
+    assert not helper.is_open
     total = sum(runs)
     assert {b for start, stop in helper.agreed for b in range(start, stop)} == set(range(total)) - lies
     assert {b for start, stop in helper.differing for b in range(start, stop)} == lies & set(range(total))

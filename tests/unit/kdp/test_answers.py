@@ -283,14 +283,14 @@ class TestAnnouncements:
 
 class TestRevoked:
     def test_what_will_not_come_is_wanted_again(self, rig: SessionRig):
-        key, replica = rig.live()
+        _key, replica = rig.live()
         rig.hear()
         rig.tell(frames.Revoked(replica, ((0, 10),)))
         assert rig.fault(DataPiece(replica, 0, 10 * BLOCK, b"x")) == ErrorCode.UNAUTHORISED_DATA
         assert rig.granted(replica, P1).count(10) == 2
 
     def test_a_finished_order_changes_nothing(self, rig: SessionRig):
-        key, replica = rig.live()
+        _key, replica = rig.live()
         rig.tell(frames.Revoked(replica, ((77, 2**62 - 1),)))
         rig.data(replica, 0, 0, TEXT[:BLOCK])
 

@@ -7,6 +7,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kwik.errors import ErrorCode, LocalProtocolError
 from kwik.kdp.downstream import PRUNE_BLOCKS, Downstream, Rejected
 from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView
@@ -42,7 +43,7 @@ def deliver(down: Downstream, anchor: ReplicaView | None, stop_at: int | None = 
         assert piece, "a piece that may be delivered is never empty"
         view.release()
         assert anchor is not None
-        down.consume(len(piece))
+        down.consume(len(piece), anchor)
         taken += piece
     return taken
 
@@ -188,7 +189,7 @@ class TestWhatIsKept:
         text = pattern((PRUNE_BLOCKS + 2) * BLOCK)
         anchor, helper = view_of(1, text), view_of(2, text)
         helper.agreement.on_digests(0, PRUNE_BLOCKS + 2)
-        helper.agreement.compare(anchor.announced, BLAKE3)
+        helper.agreement.compare(anchor.announced, BLAKE3, None)
         down.add(anchor, anchor, 0, text[: (PRUNE_BLOCKS - 1) * BLOCK])
         deliver(down, anchor)
         down.prune([anchor, helper])
@@ -217,6 +218,13 @@ class TestOwnHash:
         down.add(anchor, anchor, 0, TEXT)
         assert deliver(down, anchor) == TEXT
         assert down.running is None
+
+    def test_an_anchor_that_sends_other_bytes_than_it_announced_is_found_out(self):
+        down, anchor = make(), view_of(1, TEXT)
+        down.add(anchor, anchor, 0, TEXT[: BLOCK - 1] + LIES[BLOCK - 1 : 2 * BLOCK])
+        with pytest.raises(LocalProtocolError) as caught:
+            deliver(down, anchor)
+        assert caught.value.code == ErrorCode.DIVERGED
 
 
 class TestChangeOfAnchor:

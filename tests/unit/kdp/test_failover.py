@@ -149,7 +149,7 @@ class TestTakeOver:
         assert (anchor_of(rig, key), view.final_at) == (helper, rig.now)
 
     def test_one_that_sent_fin_without_all_of_the_upstream_may_not(self, rig: SessionRig):
-        key, anchor, helper = rig.pair()
+        key, _anchor, helper = rig.pair()
         rig.write(key, b"ask")
         rig.eof(key)
         rig.tell(frames.Fin(helper, 1000), P2)
@@ -268,7 +268,7 @@ class TestRecruit:
         rig = SessionRig(replay_limit_bytes=100)
         rig.path(P1, "a", replicated=why != "anchored")
         rig.path(P2, "b", replicated=why != "anchored")
-        key, replica = rig.live(P1)
+        key, _replica = rig.live(P1)
         if why == "log":
             rig.write(key, bytes(200))
         if why == "draining":
@@ -283,7 +283,7 @@ class TestRecruit:
     def test_a_server_instance_is_tried_once(self, rig: SessionRig):
         rig.path(P1, "a")
         rig.path(P2, "b")
-        key, _ = rig.live(P1, replicas=3)
+        _key, _ = rig.live(P1, replicas=3)
         (opened,) = rig.hear_only(frames.Open, P2)
         rig.tell(frames.Refused(opened.replica, ErrorCode.OVERLOADED, ""), P2)
         rig.path(P3, "b")
@@ -326,7 +326,7 @@ class TestRecruit:
 
 class TestRecovery:
     def test_the_way_back_to_the_anchor_is_looked_for(self, rig: SessionRig):
-        key, replica = rig.live()
+        key, _replica = rig.live()
         rig.gone(P1)
         assert rig.recover[-1] == instance("a")
         rig.path(P2, "a")

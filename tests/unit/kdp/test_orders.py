@@ -28,14 +28,15 @@ def make(blocks: int = 8) -> OrderBook:
 
 
 def give(
-    book: OrderBook, number: int, blocks: list[int], path: PathId = P1, replica: int = 1, final: int | None = None
+    book: OrderBook, number: int, blocks: list[int], path: PathId = P1, *, replica: int = 1, final: int | None = None
 ) -> Order:
     given = order(number, path, replica)
     book.issue(given, blocks, final)
     return given
 
 
-def fault(book: OrderBook, path: PathId, replica: int, number: int, offset: int, size: int) -> int:
+def fault(book: OrderBook, path: PathId, replica: int, number: int, *span: int) -> int:
+    offset, size = span
     with pytest.raises(LocalProtocolError) as caught:
         book.on_data(path, replica, OrderId(number), offset, size)
     return caught.value.code
@@ -232,7 +233,7 @@ class BookAgainstModel(RuleBasedStateMachine):
     @rule(data=st.data(), path=st.sampled_from([P1, P2]), replica=st.integers(1, 2))
     def issue(self, data: st.DataObject, path: PathId, replica: int) -> None:
         blocks = sorted(data.draw(st.sets(st.integers(0, self.book.horizon - 1), min_size=1, max_size=4)))
-        give(self.book, self.next_number, blocks, path, replica)
+        give(self.book, self.next_number, blocks, path, replica=replica)
         self.owed[path, replica, self.next_number] = {b * BLOCK + i for b in blocks for i in range(BLOCK)}
         self.next_number += 1
 
@@ -285,7 +286,9 @@ class BookAgainstModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def delivered(self, data: st.DataObject) -> None:
         block = data.draw(st.integers(0, min(self.book.horizon, 3)))
-        owed = {path: sum(o // BLOCK < block for k in self.owed if k[0] == path for o in self.owed[k]) for path in (P1, P2)}
+        owed = {
+            path: sum(o // BLOCK < block for k in self.owed if k[0] == path for o in self.owed[k]) for path in (P1, P2)
+        }
         released = self.book.forget_below(block)
         for path in (P1, P2):
             assert sum(size for where, size in released if where == path) == owed[path]

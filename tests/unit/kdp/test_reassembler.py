@@ -55,7 +55,8 @@ class TestCopy:
 
     @given(cuts=st.lists(st.tuples(st.integers(0, BLOCK - 1), st.integers(1, BLOCK)), max_size=20))
     def test_filled_is_the_first_byte_that_is_missing(self, cuts: list[tuple[int, int]]):
-        data, copy, have = pattern(BLOCK), Copy(1), set()
+        data, copy = pattern(BLOCK), Copy(1)
+        have: set[int] = set()
         for start, size in cuts:
             copy.add(start, data[start : start + size])
             have.update(range(start, min(BLOCK, start + size)))

@@ -182,13 +182,16 @@ class TestAcknowledgements:
     def test_floor_and_credit_are_told_when_they_moved_enough(self, rig: SessionRig):
         key, anchor, helper = rig.pair()
         rig.supply(anchor, P1, TEXT[: 16 * BLOCK])
-        rig.read(key, 2 * BLOCK)
-        assert rig.hear_only(frames.Ack, P2) == []
-        rig.read(key, 7 * BLOCK)
-        assert rig.hear_only(frames.Ack, P2) == [frames.Ack(helper, 9 * BLOCK, 73 * BLOCK)]
+        acks = []
+        for _ in range(16):
+            rig.read(key, BLOCK)
+            acks += rig.hear_only(frames.Ack, P2)
+        assert 1 <= len(acks) <= 4
+        assert acks[-1].floor >= 8 * BLOCK
+        assert all(ack.credit == ack.floor + 64 * BLOCK and ack.replica == helper for ack in acks)
 
     def test_helpers_are_told_too(self, rig: SessionRig):
-        key, anchor, helper = rig.pair()
+        key, anchor, _helper = rig.pair()
         rig.supply(anchor, P1, TEXT[: 16 * BLOCK])
         rig.read(key)
         assert [ack.floor for ack in rig.hear_only(frames.Ack, P2)] == [16 * BLOCK]
@@ -217,7 +220,7 @@ class TestAcknowledgements:
         assert [ack.floor for ack in rig.hear_only(frames.Ack, P2)] == [16 * BLOCK]
 
     def test_the_mark_of_the_end_holds_it_back_until_the_end_was_sent(self, rig: SessionRig):
-        key, anchor, helper = rig.pair()
+        key, anchor, _helper = rig.pair()
         rig.supply(anchor, P1, TEXT[: 20 * BLOCK], below=16)
         rig.read(key, 5 * BLOCK)
         rig.eof(key)

@@ -93,20 +93,22 @@ class TestOpen:
         assert refusal(rig, 3) == ErrorCode.OVERLOADED
 
     def test_memory_is_reserved_and_its_lack_refused(self):
-        rig = ServerRig(memory_bytes=4 * BLOCK)
+        rig = ServerRig(memory_bytes=5 * BLOCK)
         rig.path()
         rig.open(1)
         rig.open(2)
-        assert rig.server.pool.used_bytes == 4 * BLOCK
+        assert 4 * BLOCK <= rig.server.pool.used_bytes <= 5 * BLOCK
         assert refusal(rig, 3) == ErrorCode.OVERLOADED
         rig.tell(Close(1, ErrorCode.STREAM_ABORTED))
-        assert rig.server.pool.used_bytes == 2 * BLOCK
+        assert rig.server.pool.used_bytes < 4 * BLOCK
+        rig.open(4)
+        assert rig.find(Accept)
 
     def test_what_is_told_as_cap_is_what_was_reserved(self):
-        rig = ServerRig(memory_bytes=40 * BLOCK, send_window_bytes=64 * BLOCK)
+        rig = ServerRig(memory_bytes=400 * BLOCK, send_window_bytes=64 * BLOCK)
         key = rig.serve(1)
         rig.tell(Ack(1, 0, 9999))
-        assert rig.allowance(key) == rig.server.pool.used_bytes <= 20 * BLOCK
+        assert 2 * BLOCK <= rig.allowance(key) == rig.server.pool.used_bytes < 64 * BLOCK
 
     def test_a_replica_is_opened_once(self, rig: ServerRig):
         rig.open()
@@ -171,7 +173,8 @@ class TestAttach:
         rig.tell(Attach(1, frames.ROLE_ANCHOR, 0, 1000, (11,)), P2)
         rig.write(key, TEXT[:BLOCK])
         assert rig.hear(P1) == []
-        assert rig.fault(Ack(1, 0, 0), P1) == ErrorCode.PROTOCOL
+        rig.tell(Ack(1, 0, 0), P1)
+        assert rig.hear(P1) == []
         assert rig.hear_only(Data, P2) == []
 
     def test_a_path_of_another_session_is_not_replaced(self, rig: ServerRig):

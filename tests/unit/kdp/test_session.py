@@ -203,6 +203,7 @@ class TestSilence:
         rig.facts(P1, oldest_unacked_at=rig.now)
         rig.wake()
         due = rig.session.deadline()
+        assert due is not None
         assert due == pytest.approx(rig.now + 0.02 + 0.004 + 0.025 + 0.03)
         rig.now = due - 0.001
         rig.wake()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from kwik.errors import ErrorCode, LocalProtocolError
@@ -9,7 +11,7 @@ from kwik.kdp.actions import PortDone, PortReadable, PortReset, PortWritable
 from kwik.kdp.stream import MIN_UPSTREAM_BUFFER_BYTES, MIN_WAIT_FOR_END_S, STREAM_TABLE, Event, Phase
 from kwik.wire import frames
 from tests.unit.kdp.naive import naive_pair
-from tests.unit.kdp.session_rig import BLOCK, P1, P2, TEXT, SessionRig
+from tests.unit.kdp.session_rig import BLOCK, OTHER, P1, P2, TEXT, SessionRig
 
 P, E = Phase, Event
 
@@ -22,7 +24,7 @@ def rig() -> SessionRig:
 class TestTable:
     """Every state with every input."""
 
-    EXPECTED = {
+    EXPECTED: ClassVar[dict[Phase, dict[Event, Phase]]] = {
         P.PENDING: {E.OPENED_ON: P.OPENING, E.ENDED: P.OVER},
         P.OPENING: {E.REFUSED: P.PENDING, E.CONFIRMED: P.LIVE, E.LOST: P.RECOVERING, E.ENDED: P.OVER},
         P.LIVE: {E.LOST: P.RECOVERING, E.CONFIRMED: P.LIVE, E.ENDED: P.OVER},
@@ -69,6 +71,18 @@ class TestReading:
         rig.data(replica, 0, 0, TEXT[:5])
         rig.close(key)
         assert rig.stream(key).peek() is None
+
+    def test_an_anchor_that_contradicts_itself_ends_the_stream(self, rig: SessionRig):
+        key, replica = rig.live()
+        rig.announce(replica, P1)
+        rig.data(replica, 0, 0, OTHER[:BLOCK])
+        view = rig.stream(key).peek()
+        assert view is not None
+        view.release()
+        rig.stream(key).consume(BLOCK, rig.now)
+        failure = rig.failed(key)
+        assert failure is not None
+        assert failure.code == ErrorCode.DIVERGED
 
 
 class TestWriting:
@@ -208,7 +222,7 @@ class TestEndWithHelpers:
         assert rig.at_end(key)
 
     def test_two_round_trips_if_that_is_longer(self, rig: SessionRig, at_the_end: tuple[int, int, int]):
-        key, _, _ = at_the_end
+        _key, _, _ = at_the_end
         rig.facts(P2, smoothed_rtt_s=0.4)
         rig.session.touch_all()
         rig.settle()

@@ -89,7 +89,7 @@ class TestBytes:
         pieces = []
         for mark, low, high in zip(marks, edges[:-1], edges[1:], strict=True):
             cut = data.draw(st.integers(1, 40))
-            pieces += [(low + at, upstream[low + at : min(high, low + at + cut)], mark) for at in range(0, high - low, cut)]
+            pieces += [(at, upstream[at : min(high, at + cut)], mark) for at in range(low, high, cut)]
         pieces += data.draw(st.lists(st.sampled_from(pieces), max_size=5)) if pieces else []
         random.Random(data.draw(st.integers(0, 999))).shuffle(pieces)
         sink = make(credit=len(upstream))

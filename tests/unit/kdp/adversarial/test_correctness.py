@@ -142,7 +142,7 @@ def test_another_output_than_the_new_anchors_is_no_lie() -> None:
     stream.down.parts.add(helper.number, 2 * BLOCK, one[2 * BLOCK : 3 * BLOCK], lambda _block, _copy: True)
     stream.anchor = next_anchor
     next_anchor.announced.digests.clear()
-    stream.down.rejudge(next_anchor)
+    stream.down.rejudge(next_anchor, lambda _order, _block: True)
     digest = stream.down.algorithm(other[2 * BLOCK : 3 * BLOCK]).digest()  # type: ignore[misc]
     link = next(link for link in net.links.values() if link.server is c)
     net.say(link, encode(frames.Digests(next_anchor.number, 2, (digest,))))

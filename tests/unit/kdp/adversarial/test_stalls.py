@@ -149,7 +149,7 @@ def test_probes_of_one_candidacy_after_another_stay_within_the_limit() -> None:
     net.reads = True
     path = net.session.paths[link.id]
     for _ in range(30):  # the anchor's path falls silent and speaks again, and a little is read in between
-        net.session._set_silent(path, silent=True)
+        net.session._set_silent(path, net.now, silent=True)
         link.stuck_since = net.now - 10
         link.last_packet_at = net.now - 10
         net.session.settle(net.now)
