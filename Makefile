@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 PURE := not (net or proc or program or slow or soak)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick simulate fuzz sabotage bench test-programs format clean
+.PHONY: help setup demo test quick simulate fuzz sabotage soak bench test-programs format clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ fuzz: setup  ## SECONDS=600 of hostile bytes for every decoder
 
 sabotage: setup  ## break the code on purpose, one place at a time: the tests must notice
 	@$(BIN)/python tests/sabotage/run.py
+
+soak: setup  ## what runs for minutes: a gigabyte through both sides, weighed
+	@$(BIN)/pytest -m soak -s
 
 bench: setup  ## speed, as ratios within one run, the quick versions (benchmarks/README.md has the full ones)
 	@$(BIN)/python -m benchmarks.single_server --pairs 10

@@ -24,7 +24,7 @@ from kwik.kcp.actions import (
     SendMessage,
 )
 from kwik.kcp.control import Control, Want
-from kwik.kdp import failover, granting
+from kwik.kdp import granting
 from kwik.kdp.session import DataSession
 from kwik.kdp.snapshots import PathSnapshot, ShareSnapshot, StreamStats
 from kwik.kdp.stream import Phase
@@ -368,9 +368,11 @@ class ClientCore:
         recover, self._data.to_recover = self._data.to_recover, []
         for instance in recover:
             self._control.on_recover(instance, now)
-        used = {path for stream in self._data.streams.values() for v in stream.usable_views() for path in v.paths}
-        for path in self._control.admitted_paths():
-            self._tell_use(path, path in used, now)
+        if self._data.hints.is_rebound:
+            self._data.hints.is_rebound = False
+            used = {path for stream in self._data.streams.values() for v in stream.usable_views() for path in v.paths}
+            for path in self._control.admitted_paths():
+                self._tell_use(path, path in used, now)
         return changed
 
     def _tell_use(self, path: PathId, in_use: bool, now: Instant) -> None:
@@ -380,15 +382,7 @@ class ClientCore:
             self._control.on_path_use(path, in_use, now)
 
     def _wanted(self) -> Want:
-        """How many distinct servers the streams could use: those that are of no use to a stream do not count."""
-        most = 0
-        for stream in self._data.streams.values():
-            usable = {view.instance for view in stream.usable_views()}
-            spent = sum(
-                path.instance is not None and path.instance not in usable and failover.is_tried(stream, path.instance)
-                for path in self._data.admitted()
-            )
-            most = max(most, failover.replicas_wanted(stream) + spent)
+        most = max(self._data.wants.values(), default=0)
         return Want(most, "streams are open" if most else "no stream")
 
     def _perform_control(self) -> bool:

@@ -1,4 +1,4 @@
-"""Client: what a stream makes of each frame from a server (SPEC §5). Frames are judged by the replica's present role."""
+"""Client: what a stream makes of each frame from a server (SPEC §5), judged by the replica's present role."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: Da
         return False
     done = book.on_data(path.id, view.number, OrderId(piece.order), offset, len(payload))
     path.release(len(payload), now)
-    _raise_produced(stream, view, piece.offset + size)
+    view.produced = max(view.produced, piece.offset + size)
     settled = [judge(stream, block) for block in stream.down.add(view, stream.anchor, offset, payload)]
     return any(settled) or done
 
@@ -101,11 +101,6 @@ def _ends_elsewhere(stream: ClientStream, view: ReplicaView, anchor: ReplicaView
     return view.final < anchor.final or not (view.agreement.has_agreed or view.agreement.is_open)
 
 
-def _raise_produced(stream: ClientStream, view: ReplicaView, produced: Offset) -> None:
-    if produced > view.produced:
-        view.produced = produced
-
-
 def _check_announced(stream: ClientStream, view: ReplicaView, first: int, count: int) -> None:
     size = stream.down.block_bytes
     if (first + count - 1) * size >= max(view.credit_told, view.first_credit):
@@ -126,7 +121,9 @@ def _on_opened(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame
         stream.context.actions.append(StreamConfirmed(stream.key))
 
 
-def _on_refused(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Refused, now: Instant) -> None:
+def _on_refused(
+    stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Refused, now: Instant
+) -> None:
     if view.state is not ViewState.OPENING:
         return
     if view.first_data_at is not None:
@@ -149,7 +146,9 @@ def unanchor(stream: ClientStream) -> None:
     stream.machine.on(Event.REFUSED)
 
 
-def _on_attached(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Attached, now: Instant) -> None:
+def _on_attached(
+    stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Attached, now: Instant
+) -> None:
     if path.id not in view.attaching:
         raise LocalProtocolError("ATTACHED without ATTACH")
     view.attaching.discard(path.id)
@@ -159,7 +158,7 @@ def _on_attached(stream: ClientStream, view: ReplicaView, path: ClientPath, fram
     view.paths[path.id] = path
     _advance_upstream(stream, view, frame.received, frame.taken, frame.credit)
     view.rewind()
-    _raise_produced(stream, view, frame.produced)
+    view.produced = max(view.produced, frame.produced)
     if view is stream.takeover.candidate:
         stream.takeover.resend()
 
@@ -195,11 +194,15 @@ def _advance_upstream(stream: ClientStream, view: ReplicaView, received: int, ta
         stream.log.free(min(other.received for other in usable))
 
 
-def _on_produced(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Produced, now: Instant) -> None:
-    _raise_produced(stream, view, frame.produced)
+def _on_produced(
+    stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Produced, now: Instant
+) -> None:
+    view.produced = max(view.produced, frame.produced)
 
 
-def _on_digests(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Digests, now: Instant) -> None:
+def _on_digests(
+    stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Digests, now: Instant
+) -> None:
     _check_announced(stream, view, frame.first, len(frame.digests))
     if frame.first + len(frame.digests) <= stream.down.delivered // stream.down.block_bytes:
         return
@@ -227,8 +230,8 @@ def _on_run(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: f
 def _on_probed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Probed, now: Instant) -> None:
     view.open_probes.discard(frame.probe)
     pair = Pair(frame.chain, frame.prefix) if frame.status == frames.PROBE_REACHED else None
-    # "Ended before" may also mean that delivery, and with it the floor, has passed the offset by now, or that the offset
-    # ahead lies beyond the end of the stream. The candidate's own final size tells (see compare).
+    # "Ended before" may also mean that delivery, and with it the floor, has passed the offset by now, or that the
+    # offset ahead lies beyond the end of the stream. The candidate's own final size tells (see compare).
     stream.takeover.on_answer(view, frame.probe, frame.offset, pair)
     if pair is None and view is stream.takeover.candidate:
         stream.takeover.end()
@@ -243,7 +246,7 @@ def _on_revoked(stream: ClientStream, view: ReplicaView, path: ClientPath, frame
 
 
 def _on_busy(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Busy, now: Instant) -> None:
-    _raise_produced(stream, view, frame.produced)
+    view.produced = max(view.produced, frame.produced)
 
 
 def _on_fin(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Fin, now: Instant) -> None:
@@ -290,7 +293,9 @@ def _on_closed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame
         stream.drop_view(view, ViewState.DEAD, ErrorCode.NO_ERROR)
 
 
-def _on_diverged(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Diverged, now: Instant) -> None:
+def _on_diverged(
+    stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Diverged, now: Instant
+) -> None:
     stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
 
 

@@ -46,7 +46,9 @@ class Downstream:
         """The stream cannot have replicas: nothing will ever be compared."""
         self.running = None
 
-    def add(self, view: ReplicaView, anchor: ReplicaView | None, offset: Offset, payload: bytes | memoryview) -> list[int]:
+    def add(
+        self, view: ReplicaView, anchor: ReplicaView | None, offset: Offset, payload: bytes | memoryview
+    ) -> list[int]:
         """Bytes of one replica; returns the blocks touched. Delivered bytes are dropped."""
         if offset < self.floor:
             cut = min(len(payload), self.floor - offset)
@@ -85,7 +87,7 @@ class Downstream:
         return held, rejected
 
     def peek(self, anchor: ReplicaView | None, stop_at: Offset | None) -> memoryview | None:
-        """The next bytes that may be delivered, never across a block's end nor past `stop_at`; None if there are none."""
+        """The next bytes that may be delivered, never across a block's end nor past `stop_at`; None: there are none."""
         if anchor is None:
             return None
         block, start = divmod(self.delivered, self.block_bytes)
@@ -129,7 +131,7 @@ class Downstream:
                 view.agreement.forget_below(block)
 
     def rejudge(self, anchor: ReplicaView | None, counts: Callable[[Order, int], bool]) -> list[Rejected]:
-        """The anchor has changed: everything not yet delivered is judged again; `counts` tells which orders still do."""
+        """The anchor has changed: all that is not delivered is judged again; `counts` tells which orders still do."""
         rejected = []
         first = self.delivered // self.block_bytes
         for start, stop in self.book.settled_from(first):

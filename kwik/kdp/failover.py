@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kwik.base.ranges import RangeSet
 from kwik.errors import ErrorCode
 from kwik.kdp.answers import compare, judge
+from kwik.kdp.granting import UNMEASURED_RATE
+from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView, ViewState
 from kwik.kdp.stream import Event, Phase
 from kwik.kdp.takeover import HOLD_S, Trouble, best_candidate
+from kwik.types import OrderId
 from kwik.wire import frames
 
 if TYPE_CHECKING:
     from kwik.kdp.path import ClientPath
     from kwik.kdp.stream import ClientStream
-    from kwik.kdp.orders import Order
     from kwik.types import Instance, Instant, Offset
 
 MIN_BEHIND_S = 0.05
@@ -180,10 +183,8 @@ def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> 
     return view
 
 
-def reattach(
-    stream: ClientStream, path: ClientPath, replaced: list[int], now: Instant, *, again: bool = False
-) -> None:
-    """Bind this stream's replica to a path of its instance (SPEC §5.3); `again`: restate on one that is bound already."""
+def reattach(stream: ClientStream, path: ClientPath, replaced: list[int], now: Instant, *, again: bool = False) -> None:
+    """Bind this stream's replica to a path of its instance (SPEC §5.3); `again`: restate on one that is bound."""
     for view in stream.usable_views():
         if view.instance != path.instance or not view.open_sent or path.id in view.attaching:
             continue
@@ -224,11 +225,6 @@ def _first_blocks(stream: ClientStream) -> int:
 
 
 def _enter_first_order(stream: ClientStream, view: ReplicaView, path: ClientPath, blocks: int, now: Instant) -> None:
-    from kwik.base.ranges import RangeSet
-    from kwik.kdp.granting import UNMEASURED_RATE
-    from kwik.kdp.orders import Order
-    from kwik.types import OrderId
-
     rate = path.rate.rate_bytes_s(now) or UNMEASURED_RATE
     due = now + path.rtt_s
     order = Order(OrderId(0), view.number, path.id, RangeSet(), now, due, rate)

@@ -7,7 +7,7 @@ from typing import Final
 
 GROWTH_PART: Final = 2
 """All growth together takes at most 1/2 of the budget; the rest is for guarantees alone."""
-NEWCOMER_PART: Final = 16
+NEWCOMER_PART: Final = 4
 """A newcomer starts with its guarantee and this part of what growth has left."""
 
 

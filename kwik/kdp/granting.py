@@ -208,7 +208,9 @@ def _expected_from(stream: ClientStream, view: ReplicaView, now: Instant) -> int
     if anchor is None or view is anchor or view.agreement.differing or not view.agreed or book.final is not None:
         return None
     end = patience_ends_at(stream)
-    if view.produced + stream.context.config.receive_window_bytes // 2 < anchor.produced or (end is not None and now >= end):
+    if view.produced + stream.context.config.receive_window_bytes // 2 < anchor.produced or (
+        end is not None and now >= end
+    ):
         return None
     return view.agreed.stop
 
@@ -226,9 +228,7 @@ def _eligible(stream: ClientStream, view: ReplicaView, path: ClientPath) -> Rang
     return blocks
 
 
-def _issue(
-    stream: ClientStream, lane: Lane, blocks: list[int], now: Instant, *, copy: bool = False
-) -> None:
+def _issue(stream: ClientStream, lane: Lane, blocks: list[int], now: Instant, *, copy: bool = False) -> None:
     view = stream.views[lane.replica]
     path = view.paths[lane.path]
     size = stream.down.block_bytes
@@ -291,7 +291,9 @@ def _take_back(stream: ClientStream, lane: Lane, excess: int, idle: list[Lane]) 
         if order.is_revoked or order.is_copy or first >= last:
             continue
         if any(other.eligible is None or other.eligible.overlaps(first, last) for other in idle):
-            excess -= order.remaining.total - sum(b - a for a, b in order.remaining.within(start, max(start, first * size)))
+            excess -= order.remaining.total - sum(
+                b - a for a, b in order.remaining.within(start, max(start, first * size))
+            )
             revoke(stream, order, first)
 
 

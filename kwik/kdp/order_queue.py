@@ -65,7 +65,9 @@ class OrderQueue:
         ranges = sorted([first * size, (first + count) * size] for first, count in blocks)
         limit = -(-credit // size) * size
         if ranges and ranges[-1][1] > limit:
-            raise LocalProtocolError(f"an order reaches {ranges[-1][1]}, beyond the credit {credit}", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"an order reaches {ranges[-1][1]}, beyond the credit {credit}", code=ErrorCode.LIMIT
+            )
         if number in self._orders:
             raise LocalProtocolError(f"order {number} was given twice")
         self._orders[number] = ServerOrder(number, urgent, ranges)

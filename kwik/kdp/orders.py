@@ -69,7 +69,7 @@ class OrderBook:
             self.horizon = to_block
 
     def issue(self, order: Order, blocks: list[int], own_final: Offset | None) -> None:
-        """Enter an order for whole blocks, cut at the replica's own final size if it is known; they count as assigned."""
+        """Enter an order for whole blocks, cut at the replica's own final size if known; they count as assigned."""
         size = self.block_bytes
         for block in blocks:
             stop = (block + 1) * size if own_final is None else min((block + 1) * size, own_final)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kwik.base.rate import DeliveryRate
 from kwik.kdp.facts import PathFacts
-from kwik.types import Instant, Instance, PathId
+from kwik.types import Instance, Instant, PathId
 from kwik.wire.codec import ClientFrame
 
 MIN_SILENCE_S = 0.030
@@ -122,7 +122,9 @@ class ClientPath:
         if self.start_up.is_over:
             return max(steady, 2 * block_bytes)
         start = min(START_BYTES, 4 * block_bytes)
-        return max(start, START_FACTOR * max(self.start_up.last_round_bytes, self.start_up.round_bytes), 2 * block_bytes)
+        return max(
+            start, START_FACTOR * max(self.start_up.last_round_bytes, self.start_up.round_bytes), 2 * block_bytes
+        )
 
     def silent_at(self, first_order_due: Instant | None) -> Instant | None:
         """When the path becomes silent if no packet comes before; None if it owes nothing."""

@@ -235,7 +235,9 @@ class ServerReplica:
         duty = self.duties[path]
         asked = sum(waiting.count for waiting in duty.asks) + ask.count
         if asked > MAX_ASKED_BLOCKS or ask.count == 0:
-            raise LocalProtocolError(f"{asked} digests are asked for at once, 1 to {MAX_ASKED_BLOCKS} may", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"{asked} digests are asked for at once, 1 to {MAX_ASKED_BLOCKS} may", code=ErrorCode.LIMIT
+            )
         duty.asks.append(ask)
 
     def on_anchor(self, first_block: int) -> None:
@@ -368,7 +370,11 @@ class ServerReplica:
         """Whether next_control or next_data may have something; may be true in vain."""
         duty = self.duties[path]
         return bool(
-            duty.replies or duty.probes or duty.asks or len(duty.orders) or (path == self.primary and self._is_news(duty))
+            duty.replies
+            or duty.probes
+            or duty.asks
+            or len(duty.orders)
+            or (path == self.primary and self._is_news(duty))
         )
 
     def deadline(self) -> Instant | None:

@@ -98,7 +98,10 @@ class ReplicaView:
 
     def live_paths(self) -> list[ClientPath]:
         """Attached paths that are not silent, best first."""
-        return sorted((path for path in self.paths.values() if not path.is_silent), key=lambda path: (path.rtt_s, path.id))
+        live = [path for path in self.paths.values() if not path.is_silent]
+        if len(live) > 1:
+            live.sort(key=lambda path: (path.rtt_s, path.id))
+        return live
 
     def control_path(self) -> ClientPath | None:
         """Where control frames and upstream go: the best path that speaks, else any."""

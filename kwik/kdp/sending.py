@@ -46,21 +46,23 @@ def upstream_frame(stream: ClientStream, view: ReplicaView, path: ClientPath, li
 
 
 def has_upstream(stream: ClientStream, view: ReplicaView, path: ClientPath) -> bool:
-    """Whether upstream_frame would give something, given room."""
-    if not _may_send(stream, view, path):
+    """Whether upstream_frame would give something, given room. Asked often: the cheap and likely answers come first."""
+    log = stream.log
+    if view.fin_sent or (view.sent >= log.end and log.final_mark is None):
         return False
-    if view.sent < stream.log.end:
+    if view.sent < log.end:
         blocked = view.sent >= view.upstream_credit or (
             stream.context.upstream_credit(path) is None and path.upstream_before_hello >= UPSTREAM_BEFORE_HELLO_BYTES
         )
-        return not blocked
-    return stream.log.is_finished and not view.fin_sent
+        if blocked:
+            return False
+    return _may_send(stream, view, path)
 
 
 def _may_send(stream: ClientStream, view: ReplicaView, path: ClientPath) -> bool:
-    if not view.is_usable or not view.open_sent or view.control_path() is not path:
+    if not view.is_usable or not view.open_sent or view.fin_sent or stream.is_over:
         return False
-    if view.fin_sent or stream.is_over:
+    if view.control_path() is not path:
         return False
     return stream.log.chunks_between(view.taken, view.sent) < MAX_MARKS_AHEAD
 

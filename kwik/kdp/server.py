@@ -223,9 +223,7 @@ class DataServer:
         replica.on_ack(attach.floor, attach.credit)
         self._after_ack(replica)
 
-    def _replace(
-        self, replica: ServerReplica, number: int, session: SessionName, path: PathId, now: Instant
-    ) -> None:
+    def _replace(self, replica: ServerReplica, number: int, session: SessionName, path: PathId, now: Instant) -> None:
         for other, state in self._paths.items():
             if other != path and state.session == session and self.client_path(other) == number:
                 replica.detach(other, now)
@@ -392,7 +390,9 @@ class DataServer:
             self._paths[path].replicas.pop(replica.number, None)
         if reset:
             self._actions.append(
-                PortReset(replica.key, ErrorCode.STREAM_ABORTED, "the client is gone or gave the stream up", refused=False)
+                PortReset(
+                    replica.key, ErrorCode.STREAM_ABORTED, "the client is gone or gave the stream up", refused=False
+                )
             )
         else:
             self._actions.append(PortDone(replica.key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kwik.config import Config
 from kwik.errors import ErrorCode, KwikError, LocalProtocolError
@@ -13,7 +13,7 @@ from kwik.kdp.facts import PathFacts
 from kwik.kdp.flow import MemoryPool
 from kwik.kdp.path import ClientPath
 from kwik.kdp.replica_view import ViewState
-from kwik.kdp.scheduler import by_name
+from kwik.kdp.scheduler.names import by_name
 from kwik.kdp.stream import ClientStream, Phase
 from kwik.types import Instance, Instant, PathId
 from kwik.wire import frames
@@ -35,6 +35,8 @@ class Hints:
     replicated: dict[Instance, bool]
     upstream_credit: dict[PathId, int]
     may_find_more: Callable[[], bool]
+    is_rebound: bool = True
+    """Some replica was bound to a path, or unbound, since this was last looked at."""
     early_path: PathId | None = None
     """The one path that may carry OPEN before its hello was read (SPEC §4.1)."""
 
@@ -60,6 +62,17 @@ class Clockwork:
 
 
 @dataclass(slots=True)
+class Marked:
+    """Streams by what they have to do, in the order in which it came up."""
+
+    touched: dict[int, None] = field(default_factory=dict)
+    lit: dict[int, None] = field(default_factory=dict)
+    """Bytes came or went, nothing else."""
+    hungry: dict[int, None] = field(default_factory=dict)
+    """Blocks wait for room on a path."""
+
+
+@dataclass(slots=True)
 class Numbers:
     """The next numbers to draw; none is used twice."""
 
@@ -80,13 +93,14 @@ class DataSession:
         self.hints = Hints({}, {}, lambda: True)
         self.streams: dict[int, ClientStream] = {}
         self.ended: dict[int, ClientStream] = {}
+        self.wants: dict[int, int] = {}
+        """How many distinct servers each stream could use, as of its last act."""
         self.paths: dict[PathId, ClientPath] = {}
         self.to_recover: list[Instance] = []
         self._admitted: dict[PathId, ClientPath] = {}
         self._by_replica: dict[int, ClientStream] = {}
         self._numbers = Numbers()
-        self._touched: dict[int, None] = {}
-        self._lit: dict[int, None] = {}
+        self._marked = Marked()
         self._flushes: list[Flush] = []
         self._clock = Clockwork()
 
@@ -105,6 +119,7 @@ class DataSession:
 
     def draw_replica(self, stream: ClientStream) -> int:
         """A replica number that was never used."""
+        self.hints.is_rebound = True
         number, self._numbers.replica = self._numbers.replica, self._numbers.replica + 1
         self._by_replica[number] = stream
         return number
@@ -148,6 +163,7 @@ class DataSession:
         if state is None:
             return
         state.instance = instance
+        self.hints.is_rebound = True
         self._admitted[path] = state
         self._admitted = dict(sorted(self._admitted.items()))
         self.hints.replicated[instance] = replicated
@@ -174,6 +190,7 @@ class DataSession:
     def on_path_gone(self, path: PathId, now: Instant) -> None:
         """A path ended; its server instance may live on."""
         state = self.paths.pop(path, None)
+        self.hints.is_rebound = True
         self._admitted.pop(path, None)
         self.hints.upstream_credit.pop(path, None)
         if state is None:
@@ -264,11 +281,12 @@ class DataSession:
             if path in view.dropped_paths:
                 return
             raise LocalProtocolError(f"replica {number} is not bound to this path")
+        self.hints.is_rebound |= isinstance(what, frames.Attached)
         if isinstance(what, DataPiece):
             if answers.on_data(stream, view, state, what, now) or state.is_silent:
                 self.touch(stream)
             else:
-                self._lit[stream.key] = None
+                self._marked.lit[stream.key] = None
         else:
             answers.on_frame(stream, view, state, what, now)
             self.touch(stream)
@@ -288,16 +306,19 @@ class DataSession:
 
     def drop(self, stream: ClientStream) -> None:
         """The stream is over; it can be looked at until the actions of this turn are performed."""
+        self.wants.pop(stream.key, None)
+        self._marked.hungry.pop(stream.key, None)
+        self.hints.is_rebound = True
         if self.streams.pop(stream.key, None) is not None:
             self.ended[stream.key] = stream
 
     def touch(self, stream: ClientStream) -> None:
         """Let the stream act at the next settle."""
-        self._touched[stream.key] = None
+        self._marked.touched[stream.key] = None
 
     def touch_all(self) -> None:
         """Something changed that may matter to every stream."""
-        self._touched.update(dict.fromkeys(self.streams))
+        self._marked.touched.update(dict.fromkeys(self.streams))
 
     def flush(self, key: int, replicas: int, token: int) -> None:
         """Flushed(token) when so many replicas have taken everything written (0: every usable one)."""
@@ -309,15 +330,15 @@ class DataSession:
     @property
     def is_touched(self) -> bool:
         """Whether some stream has more to do than to show its application what has arrived."""
-        return bool(self._touched)
+        return bool(self._marked.touched)
 
     def light(self, stream: ClientStream) -> None:
         """Bytes came or went and nothing else changed."""
-        self._lit[stream.key] = None
+        self._marked.lit[stream.key] = None
 
     def settle_lit(self, now: Instant) -> None:
         """Streams to which bytes came and nothing else: their applications are told, no decision is due."""
-        lit, self._lit = self._lit, {}
+        lit, self._marked.lit = self._marked.lit, {}
         for key in lit:
             stream = self.streams.get(key)
             if stream is not None:
@@ -327,10 +348,13 @@ class DataSession:
         """Every touched stream acts: places, credits, plans, fails over, tells its application."""
         self.settle_lit(now)
         self._judge_silence(now)
+        if self._marked.touched:
+            # Room on a path is shared: what one stream has freed another may be waiting for.
+            self._marked.touched.update(self._marked.hungry)
         for _ in range(4):
-            if not self._touched:
+            if not self._marked.touched:
                 break
-            touched, self._touched = self._touched, {}
+            touched, self._marked.touched = self._marked.touched, {}
             for key in touched:
                 stream = self.streams.get(key)
                 if stream is not None:
@@ -355,6 +379,14 @@ class DataSession:
             self._wake_upstream(stream)
         if stream.is_over:
             self.drop(stream)
+            return
+        self.wants[stream.key] = self._wanted(stream)
+        if stream.down.book.unassigned:
+            self._marked.hungry[stream.key] = None
+        else:
+            self._marked.hungry.pop(stream.key, None)
+        later = [at for at in self._stream_dues(stream) if at > self._clock.seen]
+        stream.next_due = min(later, default=None)
 
     def _place(self, stream: ClientStream, now: Instant) -> None:
         """OPEN goes to exactly one server: the best admitted one, or the first that ever became writable."""
@@ -445,9 +477,11 @@ class DataSession:
     # -- time ------------------------------------------------------------------------------------------------------
 
     def on_timeout(self, now: Instant) -> None:
-        """Some deadline has passed."""
+        """Some deadline has passed: the streams that it concerns act, and paths are judged."""
         self._clock.seen = now
-        self.touch_all()
+        for stream in self.streams.values():
+            if stream.next_due is not None and stream.next_due <= now:
+                self.touch(stream)
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
@@ -460,11 +494,19 @@ class DataSession:
             due.append(self._clock.all_silent_since + BLAME_WAIT_S)
         if self._clock.lag_until is not None:
             due.append(self._clock.lag_until)
-        for stream in self.streams.values():
-            due += self._stream_dues(stream)
+        due += [stream.next_due for stream in self.streams.values() if stream.next_due is not None]
         # An instant that on_timeout has seen is over; one that has merely passed is still due.
         later = [at for at in due if at > self._clock.seen]
         return min(later, default=None)
+
+    def _wanted(self, stream: ClientStream) -> int:
+        """How many distinct servers the stream could use; those that are of no use to it do not count."""
+        usable = {view.instance for view in stream.usable_views()}
+        spent = sum(
+            path.instance is not None and path.instance not in usable and failover.is_tried(stream, path.instance)
+            for path in self._admitted.values()
+        )
+        return failover.replicas_wanted(stream) + spent
 
     def _stream_dues(self, stream: ClientStream) -> list[Instant]:
         dues = [

@@ -176,6 +176,7 @@ class ClientStream:
         self.began_at = now
         self.recovering_since: Instant | None = None
         self.idle_head: tuple[int, Instant] | None = None
+        self.next_due: Instant | None = None
 
     # -- what it is ------------------------------------------------------------------------------------------------
 
@@ -318,7 +319,8 @@ class ClientStream:
         agreeing = [
             view
             for view in self.helpers()
-            if view.live_paths() and (view.agreement.has_agreed or (view.agreement.is_open and not view.agreement.differing))
+            if view.live_paths()
+            and (view.agreement.has_agreed or (view.agreement.is_open and not view.agreement.differing))
         ]
         if any(view.agreement.has_agreed and view.produced > anchor.final for view in agreeing):
             return None
@@ -337,7 +339,12 @@ class ClientStream:
         if self.is_over or not (self.app.end_shown or self.app.closed) or not self.log.is_finished:
             return
         anchor = self.anchor
-        if anchor is not None and anchor.fin_sent and anchor.received >= self.log.end and anchor.state is ViewState.LIVE:
+        if (
+            anchor is not None
+            and anchor.fin_sent
+            and anchor.received >= self.log.end
+            and anchor.state is ViewState.LIVE
+        ):
             self.finish(ErrorCode.NO_ERROR)
 
     def finish(self, code: int) -> None:

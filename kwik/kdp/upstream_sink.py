@@ -79,7 +79,9 @@ class UpstreamSink:
         """
         end = offset + len(payload)
         if end > self.credit:
-            raise LocalProtocolError(f"upstream up to {end} exceeds the credit {self.credit}", code=ErrorCode.FLOW_CONTROL)
+            raise LocalProtocolError(
+                f"upstream up to {end} exceeds the credit {self.credit}", code=ErrorCode.FLOW_CONTROL
+            )
         self._check_final(end, fin=fin)
         is_news = fin and self._final_mark is None
         if is_news:

@@ -93,6 +93,10 @@ def _summarise(verdicts: list[Verdict], took_s: float) -> None:
     print(f"faults: {_listed(faults)}; {hit} of {len(with_fault)} scenarios with faults had bytes under way hit")
     slowest = sorted(verdicts, key=lambda verdict: -verdict.events)[:SLOWEST]
     print("most events: " + ", ".join(f"{one.seed:#x} ({one.events})" for one in slowest))
+    races = [verdict for verdict in verdicts if verdict.name == "race"]
+    missed = sum(bool(verdict.misses) for verdict in races)
+    if races:
+        print(f"guarantee 4, strict bound: met in {len(races) - missed} of {len(races)} races")
     print(f"broken: {_listed(broken)} in {failed} scenarios" if failed else "every guarantee held")
 
 

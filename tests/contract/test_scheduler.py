@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kwik.base.ranges import RangeSet
 from kwik.errors import ConfigError
-from kwik.kdp.scheduler import Lane, Scheduler, by_name
+from kwik.kdp.scheduler import Lane, Scheduler
+from kwik.kdp.scheduler.names import by_name
 from kwik.types import PathId
 
 BLOCK = 1024

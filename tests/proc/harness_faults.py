@@ -1,12 +1,14 @@
-"""Faults, and what must be known of each: who was anchor, what the victim owed, who told the client, where it resumed."""
+"""Faults, and what must be known of each: who was anchor, what was owed, who told the client, where it resumed."""
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kwik.kdp.snapshots import PathSnapshot
 from tests.proc.harness import until
 from tests.proc.harness_stage import Reading, Server, path_to, stats_of
 
@@ -60,9 +62,9 @@ class Hit:
     """What the link had carried from the victim to the client when the fault had struck."""
 
     @classmethod
-    def strike(cls, fault: Fault, victim: Server, reading: Reading) -> Hit:
-        """Do it. What is owed is counted just before."""
-        stats, path = stats_of(reading.conn), path_to(reading.conn, victim)
+    def strike(cls, fault: Fault, victim: Server, reading: Reading, when: PathSnapshot | None = None) -> Hit:
+        """Do it. What is owed is counted just before: now, or by `when`, the picture that said that it is time."""
+        stats, path = stats_of(reading.conn), when or path_to(reading.conn, victim)
         owed = 0 if path is None else path.outstanding_bytes
         offset = reading.size
         fault.strike(victim)
@@ -79,7 +81,7 @@ class Hit:
     def pause(self, reading: Reading) -> tuple[int, float]:
         """The longest pause of the reader after the fault: at which offset it stood, and for how long."""
         marks = [(self.at, self.offset), *(mark for mark in reading.marks if mark[0] > self.at)]
-        pauses = [(later[0] - sooner[0], sooner[1]) for sooner, later in zip(marks, marks[1:], strict=False)]
+        pauses = [(later[0] - sooner[0], sooner[1]) for sooner, later in itertools.pairwise(marks)]
         length, offset = max(pauses, default=(0.0, self.offset))
         return offset, length
 
@@ -111,8 +113,8 @@ def _is_refused(server: Server) -> bool:
     return False
 
 
-def wait_before_first_block(reading: Reading, victim: Server) -> bool:
-    """Until the victim owes and nothing of it has come; False if the moment was missed."""
+def wait_before_first_block(reading: Reading, victim: Server) -> PathSnapshot | None:
+    """Until the victim owes and nothing of it has come; None if the moment was missed."""
 
     def owes() -> bool:
         path = path_to(reading.conn, victim)
@@ -124,20 +126,23 @@ def wait_before_first_block(reading: Reading, victim: Server) -> bool:
 
     until(owes, "the victim owes its first block")
     path = path_to(reading.conn, victim)
-    return path is not None and path.received_bytes == 0
+    return path if path is not None and path.outstanding_bytes > 0 and path.received_bytes == 0 else None
 
 
-def wait_mid_block(reading: Reading, victim: Server, least: int) -> None:
-    """Until `least` bytes were read, and the victim is in the middle of a block that it owes."""
+def wait_mid_block(reading: Reading, victim: Server, least: int) -> PathSnapshot:
+    """Until `least` bytes were read, the victim owes, and it or the reader is in the middle of a block."""
+
+    seen: list[PathSnapshot] = []
 
     def stands() -> bool:
         assert not reading.is_over, f"the stream was over too soon: {reading.size} bytes, {reading.error!r}"
         path = path_to(reading.conn, victim)
-        return (
-            reading.size >= least
-            and path is not None
-            and path.outstanding_bytes % BLOCK_BYTES != 0
-            and path.received_bytes > 0
-        )
+        if path is None or reading.size < least or not path.received_bytes or not path.outstanding_bytes:
+            return False
+        if path.outstanding_bytes % BLOCK_BYTES == 0 and reading.size % BLOCK_BYTES == 0:
+            return False
+        seen.append(path)
+        return True
 
     until(stands, "the victim has given something and owes more, in mid-block")
+    return seen[0]

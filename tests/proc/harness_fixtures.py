@@ -1,4 +1,4 @@
-"""Fixtures of the tests with real processes: one spawner and one set of certificates for a run, one stage for a test."""
+"""Fixtures of the tests with real processes: a spawner and certificates for a whole run, a stage for each test."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The process that holds all emulated links of one test, so that they neither slow the client nor are stopped with it."""
+"""The process that holds a test's emulated links, so that they neither slow the client nor are stopped with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server of the tests: kwik.aio with one of several applications behind it, steered and watched by its control socket.
+"""A server of the tests: kwik.aio with one of several applications, steered and watched by its control socket.
 
 Options: listen, service, certfile, keyfile, server_id, replicated, app, salt (another body), rate (bytes a second),
 lie ([kind, offset]), incarnation (hex: a clone), forge (answers JOIN without the proof), config (ServerConfig fields).
@@ -10,12 +10,13 @@ import asyncio
 import hashlib
 import json
 import logging
+import secrets
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import kwik.engine.server
 from kwik import aio
@@ -27,7 +28,8 @@ from tests.proc.harness_content import content
 from tests.proc.harness_control import Control
 
 PIECE_BYTES = 16384
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
 
 
 def main(control: socket.socket, options: dict[str, Any]) -> None:
@@ -109,13 +111,13 @@ class _Program:
             return [(pipe, data) for pipe, data in bent if data]
 
         def on_join(path: Any, message: Any, now: float) -> Any:
-            answer = join(path, message, now)
+            answer: Any = join(path, message, now)
             self._control.tell_soon({"event": "join", "status": getattr(answer, "status", None)})
             return replace(answer, status=JOIN_OK, proof=bytes(32)) if self._options.get("forge") else answer
 
         core.on_path_data = on_path_data  # type: ignore[method-assign]
         core.on_room = on_room  # type: ignore[method-assign]
-        core._sessions.on_join = on_join  # type: ignore[method-assign]
+        core._sessions.on_join = on_join  # type: ignore[method-assign, assignment]
 
     # ------------------------------------------------------------ the applications
 
@@ -246,9 +248,9 @@ def _liar(lie: Any, at: int) -> Any:
 
 def _fix_incarnation(incarnation: bytes) -> None:
     """A container that was cloned with its memory shows the name of the original; its later tokens are its own."""
-    real, given = kwik.engine.server.secrets.token_bytes, [incarnation]
+    real, given = secrets.token_bytes, [incarnation]
 
     def token_bytes(size: int) -> bytes:
         return given.pop() if given and size == INCARNATION_BYTES else real(size)
 
-    kwik.engine.server.secrets = SimpleNamespace(token_bytes=token_bytes)  # type: ignore[assignment]
+    vars(kwik.engine.server)["secrets"] = SimpleNamespace(token_bytes=token_bytes)

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import traceback
+from typing import Any
 
 from tests.proc import harness_client, harness_links, harness_server
 
@@ -58,7 +59,7 @@ def _receive(requests: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def _become(request: dict[str, object], descriptor: int) -> None:
+def _become(request: dict[str, Any], descriptor: int) -> None:
     """Never returns."""
     code = 1
     try:

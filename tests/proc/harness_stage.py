@@ -7,7 +7,7 @@ import datetime
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class Stage:
     # ------------------------------------------------------------ servers
 
     def server(
-        self, app: str = "download", *, link: dict[str, Any] | None = None, listed: bool = True, **options: Any
+        self, app: str = "download", *, link: Mapping[str, Any] | None = None, listed: bool = True, **options: Any
     ) -> Server:
         """A running server; `link` is its shape (rate_mbps, delay_ms, and LinkShape fields), None: none at all."""
         number = len(self.servers)
@@ -195,17 +195,17 @@ class Stage:
             self._links.wait("ready")
         return self._links
 
-    def _put_link(self, server: Server, shape: dict[str, Any], seed: int) -> None:
+    def _put_link(self, server: Server, shape: Mapping[str, Any], seed: int) -> None:
         server.link, server.address = self.link_to(server.port, shape, seed)
 
-    def link_to(self, port: int, shape: dict[str, Any], seed: int = 0) -> tuple[int, Endpoint]:
+    def link_to(self, port: int, shape: Mapping[str, Any], seed: int = 0) -> tuple[int, Endpoint]:
         """A link before that UDP port: its number, and where clients find it. See `server` for the shape."""
-        shape = dict(shape)
-        rate, delay = shape.pop("rate_mbps", None), shape.pop("delay_ms", 0)
-        shape |= {"rate_bps": rate and rate * MBIT, "delay_s": delay / 1000}
+        full = dict(shape)
+        rate, delay = full.pop("rate_mbps", None), full.pop("delay_ms", 0)
+        full |= {"rate_bps": rate and rate * MBIT, "delay_s": delay / 1000}
         if rate:  # room for 50 ms at least: Python's servers send in bursts
-            shape.setdefault("queue_bytes", round(max(2 * delay / 1000, 0.05) * rate * MBIT / 8))
-        answer = self.links.ask("start", to=("127.0.0.1", port), up=shape, down=shape, seed=seed)
+            full.setdefault("queue_bytes", round(max(2 * delay / 1000, 0.05) * rate * MBIT / 8))
+        answer = self.links.ask("start", to=("127.0.0.1", port), up=full, down=full, seed=seed)
         return answer["link"], tuple(answer["address"])
 
     def balancer(self, *servers: Server) -> Endpoint:

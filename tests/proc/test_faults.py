@@ -10,7 +10,7 @@ import pytest
 
 from tests.proc.harness import until
 from tests.proc.harness_faults import FAULTS, Fault, Hit, wait_before_first_block, wait_mid_block
-from tests.proc.harness_stage import Reading, Server, Stage, path_to, stats_of
+from tests.proc.harness_stage import Listing, Reading, Server, Stage, path_to, stats_of
 
 SIZE = 3_000_000
 CONFIG = {"receive_window_bytes": 2**20}  # so that helpers are needed early
@@ -24,6 +24,7 @@ def three_servers(stage: Stage, delay_ms: float, holds: list[int]) -> Reading:
     """A stream on three servers, the first of them the anchor; its applications wait at the first hold."""
     link = {"rate_mbps": 20, "delay_ms": delay_ms}
     first = len(stage.servers)
+    stage.listing = Listing()  # whoever was there before stays out of it
     anchor = stage.server(link=link)
     conn = stage.dial(replicas=3, config=CONFIG)
     reading = Reading.of(conn, "faults", SIZE, holds=holds)
@@ -66,8 +67,8 @@ def test_before_the_first_block(stage: Stage, fault: Fault, victim: str) -> None
         for server in servers:
             server.open(1)
         target = servers[0] if victim == "anchor" else servers[1]
-        if wait_before_first_block(reading, target):
-            hit = Hit.strike(fault, target, reading)
+        if (path := wait_before_first_block(reading, target)) is not None:
+            hit = Hit.strike(fault, target, reading, path)
             assert hit.owed_bytes > 0
             assert hit.was_anchor == (victim == "anchor")
             if victim == "anchor":
@@ -82,8 +83,8 @@ def test_before_the_first_block(stage: Stage, fault: Fault, victim: str) -> None
 def test_in_mid_block(stage: Stage, fault: Fault, victim: str) -> None:
     reading = three_servers(stage, 10, [SIZE])
     target = stage.servers[0 if victim == "anchor" else 1]
-    wait_mid_block(reading, target, SIZE // 4)
-    hit = Hit.strike(fault, target, reading)
+    path = wait_mid_block(reading, target, SIZE // 4)
+    hit = Hit.strike(fault, target, reading, path)
     assert hit.owed_bytes > 0
     assert hit.was_anchor == (victim == "anchor")
     assert 0 < hit.offset < SIZE

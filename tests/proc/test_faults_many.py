@@ -36,8 +36,8 @@ def reading_from(stage: Stage, count: int, size: int = SIZE, *, replicated: bool
 def test_all_but_one(stage: Stage, fault: Fault, survivor: int) -> None:
     reading = reading_from(stage, 3)
     victims = [server for server in stage.servers if server is not stage.servers[survivor]]
-    wait_mid_block(reading, victims[0], SIZE // 4)
-    hits = [Hit.strike(fault, victim, reading) for victim in victims]
+    path = wait_mid_block(reading, victims[0], SIZE // 4)
+    hits = [Hit.strike(fault, victims[0], reading, path), Hit.strike(fault, victims[1], reading)]
     assert hits[0].owed_bytes > 0
     assert hits[0].was_anchor == (survivor == 1)
     reading.finish()
@@ -52,8 +52,9 @@ def test_all_but_one(stage: Stage, fault: Fault, survivor: int) -> None:
 def test_all_for_good(stage: Stage, fault: Fault, count: int, replicated: bool) -> None:
     """A reset, never an end of file; after a correct beginning; when recovery_time_s is over."""
     reading = reading_from(stage, count, replicated=replicated)
-    wait_mid_block(reading, stage.servers[0], SIZE // 4)
-    hits = [Hit.strike(fault, server, reading) for server in stage.servers]
+    path = wait_mid_block(reading, stage.servers[0], SIZE // 4)
+    hits = [Hit.strike(fault, stage.servers[0], reading, path)]
+    hits += [Hit.strike(fault, server, reading) for server in stage.servers[1:]]
     assert hits[0].was_anchor
     assert hits[0].owed_bytes > 0
     reading.wait_over()
@@ -71,10 +72,9 @@ def test_all_for_good(stage: Stage, fault: Fault, count: int, replicated: bool) 
 def test_all_for_a_while(stage: Stage, fault: Fault, count: int, replicated: bool) -> None:
     """Whoever comes back in time goes on where it was; nothing is run twice."""
     reading = reading_from(stage, count, replicated=replicated, recovery_time_s=30.0)
-    wait_mid_block(reading, stage.servers[0], SIZE // 4)
-    hits = [Hit.strike(fault, server, reading) for server in stage.servers]
-    path = path_to(reading.conn, stage.servers[0])
-    assert path is not None
+    path = wait_mid_block(reading, stage.servers[0], SIZE // 4)
+    hits = [Hit.strike(fault, stage.servers[0], reading, path)]
+    hits += [Hit.strike(fault, server, reading) for server in stage.servers[1:]]
     until(lambda: _is_noticed(reading, stage), "the client has noticed")
     assert not reading.is_over
     for hit in hits:
@@ -133,8 +133,8 @@ def test_a_server_is_killed_and_started_again_at_its_address(stage: Stage, count
 def test_an_anchored_stream_is_reset_when_its_server_was_started_again(stage: Stage) -> None:
     """The new instance at the address says that it does not know the stream: no need to wait for recovery_time_s."""
     reading = reading_from(stage, 1, replicated=False, recovery_time_s=3600.0)
-    wait_mid_block(reading, stage.servers[0], SIZE // 4)
-    hit = Hit.strike(FAULTS["kill"], stage.servers[0], reading)
+    path = wait_mid_block(reading, stage.servers[0], SIZE // 4)
+    hit = Hit.strike(FAULTS["kill"], stage.servers[0], reading, path)
     assert hit.owed_bytes > 0
     again = stage.restart(stage.servers[0])
     reading.wait_over()

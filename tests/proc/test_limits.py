@@ -12,10 +12,10 @@ from tests.proc.harness_stage import Reading, Server, Stage, request_line
 
 MIB = 2**20
 BODY = 8_000_000
-MEMORY = 32 * MIB
+MEMORY = 64 * MIB
 """Budget of the client's session, and of the server for output."""
 BESIDE = 64 * MIB
-"""What sockets, QUIC and Python take beside the budget: 500 streams with 256 KiB at most in each kernel buffer are not
+"""What sockets, QUIC and Python take beside the budget: streams with 256 KiB at most in each kernel buffer are not
 in it, since kernel memory is not resident memory."""
 
 
@@ -43,21 +43,21 @@ def client_and_server(stage: Stage) -> tuple[Child, Server]:
 
 
 @pytest.mark.slow
-def test_stalled_streams_and_a_newcomer(stage: Stage) -> None:
-    """500 streams, each with 8 MB to come, that nobody reads: 4 GB wait, a few MiB are held."""
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(400)])])
+def test_stalled_streams_and_a_newcomer(stage: Stage, count: int) -> None:
+    """So many streams, each with 8 MB to come, that nobody reads: gigabytes wait, a few MiB are held."""
     client, server = client_and_server(stage)
     before = settle(client, server)
     line = request_line("stalled", BODY).decode()
-    client.ask("dial", count=500, servers=[server.address], line=line, limit_s=50)
-    newcomer = (
-        client.ask("dial", count=1, servers=[server.address], line=request_line("new", MIB).decode())["streams"] - 1
-    )
+    client.ask("dial", count=count, servers=[server.address], line=line, limit_s=count / 2)
+    line = request_line("new", MIB).decode()
+    newcomer = client.ask("dial", count=1, servers=[server.address], line=line)["streams"] - 1
     client.ask("read", stream=newcomer)
     over = client.wait("read", lambda event: event["stream"] == newcomer)
     assert (over["error"], over["size"]) == ("", MIB)
     assert over["sha256"] == hashlib.sha256(content("new", MIB)).hexdigest()
     grown = [after - earlier for after, earlier in zip(settle(client, server), before, strict=True)]
-    print(f"501 streams: the client grew by {grown[0] // MIB} MiB, the server by {grown[1] // MIB} MiB")
+    print(f"{count} stalled streams: the client grew by {grown[0] // MIB} MiB, the server by {grown[1] // MIB} MiB")
     assert grown[0] < MEMORY + BESIDE
     assert grown[1] < MEMORY + BESIDE
 
@@ -67,7 +67,7 @@ def test_a_slow_reader_holds_the_server_back(stage: Stage) -> None:
     client, server = client_and_server(stage)
     before = settle(client, server)
     client.ask("dial", count=1, servers=[server.address], line=request_line("slow", 10 * BODY).decode())
-    until(lambda: any(view["produced_bytes"] >= 2 * MIB for view in server.report()["replicas"]), "windows are full")
+    until(lambda: any(view["produced_bytes"] >= MIB for view in server.report()["replicas"]), "windows are full")
     grown = [after - earlier for after, earlier in zip(settle(client, server), before, strict=True)]
     print(f"a slow reader: the client grew by {grown[0] // MIB} MiB, the server by {grown[1] // MIB} MiB")
     assert grown[0] < 24 * MIB

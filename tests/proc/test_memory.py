@@ -15,7 +15,7 @@ from benchmarks.stage import Program, Server, Stage
 
 MIB = 1 << 20
 WINDOW_BYTES = 2 * MIB
-CLIENT = {"receive_window_bytes": WINDOW_BYTES, "memory_bytes": 2 * WINDOW_BYTES}
+CLIENT = {"receive_window_bytes": WINDOW_BYTES, "memory_bytes": 2 * WINDOW_BYTES, "replicas": 2}
 SERVER = {"send_window_bytes": WINDOW_BYTES, "memory_bytes": 2 * WINDOW_BYTES}
 HELD = 3
 """Times the window that one side may hold: with a helper, each byte once; QUIC's and the socket pair's buffers."""
@@ -62,7 +62,7 @@ def weigh(stage: Stage, size: int, pauses: int) -> None:
     client = stage.client()
     weights = Weights({"client": client} | {f"server {server.server_id}": server for server in servers})
     before = {name: program.resident_bytes() for name, program in weights.programs.items()}
-    fetch(client, servers, WARM_BYTES, 0)  # what is imported and cached at first use is no growth
+    fetch(client, servers, WARM_BYTES, 1)  # what is imported and cached at first use is no growth
     over = threading.Event()
     watcher = threading.Thread(target=weights.watch, args=(over,))
     watcher.start()

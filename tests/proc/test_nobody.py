@@ -36,7 +36,7 @@ def test_the_only_address_is_a_closed_port(stage: Stage) -> None:
 def test_the_only_server_is_behind_a_black_hole(stage: Stage) -> None:
     server = stage.server(link={})
     server.set_link(blackhole="both")
-    with pytest.raises(OSError, match="127.0.0.1") as caught:
+    with pytest.raises(OSError, match=r"127\.0\.0\.1") as caught:
         stage.dial(servers=[server.address], timeout=2)
     print(type(caught.value), caught.value)
     assert isinstance(caught.value, TimeoutError | ConnectionRefusedError)

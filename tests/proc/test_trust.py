@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_server_of_another_service_is_not_used(stage: Stage) -> None:
 # ---------------------------------------------------------------- replicas that differ
 
 
-def anchor_and_helper(stage: Stage, **options: object) -> tuple[Server, Server, kwik.Conn]:
+def anchor_and_helper(stage: Stage, **options: Any) -> tuple[Server, Server, kwik.Conn]:
     """A stream on an honest anchor; the helper is as the options say."""
     anchor = stage.server(link=LINK)
     conn = stage.dial(replicas=2, config=CONFIG)
@@ -170,8 +171,8 @@ def test_two_servers_behind_one_address(stage: Stage, replicated: bool) -> None:
     servers = [stage.server(listed=False, replicated=replicated) for _ in range(2)]
     address = stage.balancer(*servers)
     for number in range(4):
-        options = {"servers": [address], "config": {"session_idle_s": 5.0 + number}}  # a session of its own
-        Reading.of(stage.dial(**options), f"balanced {number}", 500_000).finish()
+        config = {"session_idle_s": 5.0 + number}  # a session of its own
+        Reading.of(stage.dial(servers=[address], config=config), f"balanced {number}", 500_000).finish()
     streams = [server.report()["streams"] for server in servers]
     assert all(streams), "both were used"
     if not replicated:

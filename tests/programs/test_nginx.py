@@ -15,7 +15,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -38,7 +38,10 @@ events {{ worker_connections 256; }}
 http {{
   access_log off; sendfile off;
   client_body_temp_path .; proxy_temp_path .; fastcgi_temp_path .; uwsgi_temp_path .; scgi_temp_path .;
-  server {{ listen unix:{folder}/nginx.sock; root {folder}/www; }}
+  server {{
+    listen unix:{folder}/nginx.sock; root {folder}/www;
+    location /sendfile/ {{ alias {folder}/www/; sendfile on; }}
+  }}
 }}
 """
 
@@ -70,7 +73,7 @@ class Site:
                 digest.update(data)
         return digest.hexdigest()
 
-    def gateway(self, link: dict[str, float] | None = None) -> None:
+    def gateway(self, link: Mapping[str, float] | None = None) -> None:
         """One more, which the listing names."""
         files, number = self.stage.certificates.files("right"), len(self.gateways)
         gateway = self._commands.start(
@@ -116,11 +119,9 @@ def test_requests_on_one_stream(site: Site) -> None:
         site.gateway(LINK)
     client = http.client.HTTPConnection("files.example", 80)
     client.sock = site.stage.dial(config={"receive_window_bytes": 2**20})
-    wanted = [
-        ("/small.bin", {}, 200, content("small", 10_000)),
-        ("/middle.bin", {}, 200, content("middle", MIDDLE_BYTES)),
-    ]
-    wanted += [("/small.bin", {"Range": "bytes=1000-1999"}, 206, content("small", 10_000)[1000:2000])]
+    small, middle, part = content("small", 10_000), content("middle", MIDDLE_BYTES), {"Range": "bytes=1000-1999"}
+    wanted: list[tuple[str, dict[str, str], int, bytes]] = [("/small.bin", {}, 200, small)]
+    wanted += [("/middle.bin", {}, 200, middle), ("/small.bin", part, 206, small[1000:2000])]
     for path, headers, status, body in wanted:
         client.request("GET", path, headers=headers)
         with client.getresponse() as response:
@@ -128,6 +129,19 @@ def test_requests_on_one_stream(site: Site) -> None:
     client.request("GET", "/missing")
     with client.getresponse() as response:
         assert response.status == 404
+
+
+@pytest.mark.xfail(
+    reason="the byte that the engine leaves unread keeps 64 KiB charged after sendfile(): nginx waits for ever",
+    raises=TimeoutError,
+    strict=True,
+)
+def test_an_answer_by_sendfile(site: Site) -> None:
+    site.gateway()
+    conn = site.stage.dial()
+    conn.settimeout(5)
+    with get(conn, "/sendfile/middle.bin") as response:
+        assert response.read() == content("middle", MIDDLE_BYTES)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Do the tests notice? Breaks guarantee-critical code on purpose, one line at a time, and runs the tests that must fail.
+"""Do the tests notice? Breaks guarantee-critical code on purpose, one line at a time; the named tests must then fail.
 
 The list stands in sabotages.toml; this works on copies of the package and never on the tree. Ends with 0 only if every
 sabotage was caught: one that survives shows a missing test, one whose text is gone is stale and must be renewed.
@@ -140,7 +140,7 @@ class Copy:
 
     def _python(self, *arguments: str) -> str:
         code, output = self._children.run([sys.executable, *arguments], self.folder, RUN_S)
-        if code:
+        if code != 0:
             raise RuntimeError(f"python {' '.join(arguments)} failed: {output}")
         return output
 
@@ -328,7 +328,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{sabotage.guarantee}  {sabotage.name:42}  {sabotage.file}")
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return run(chosen, max(1, options.jobs))
+    try:
+        return run(chosen, max(1, options.jobs))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

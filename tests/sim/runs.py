@@ -32,7 +32,7 @@ def run(scenario, *, tap=False):
     outcome = World(scenario, watch=Watch(tap=tap)).run()
     found = breaches(outcome)
     if outcome.ended and is_race(scenario):
-        found += check_race(outcome)
+        found += check_race(outcome)[0]
     assert not found, "\n".join(found)
     return outcome
 

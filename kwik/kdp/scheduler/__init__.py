@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kwik.base.ranges import RangeSet
-from kwik.errors import ConfigError
 from kwik.types import PathId, Range
 
 
@@ -58,14 +57,3 @@ class Scheduler(Protocol):
 
     def plan(self, blocks: Iterable[Range], lanes: list[Lane], block_bytes: int) -> None:
         """Walk over the unassigned blocks in ascending order and fill the lanes' `assigned`."""
-
-
-def by_name(name: str) -> Scheduler:
-    """A built-in scheduler. Raises ConfigError for an unknown name."""
-    from kwik.kdp.scheduler.earliest import Earliest
-    from kwik.kdp.scheduler.roundrobin import RoundRobin
-
-    known: dict[str, type[Scheduler]] = {"earliest": Earliest, "roundrobin": RoundRobin}
-    if name not in known:
-        raise ConfigError(f"scheduler {name!r} is not known; use one of {', '.join(sorted(known))}")
-    return known[name]()

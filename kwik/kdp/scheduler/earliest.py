@@ -38,7 +38,7 @@ class Earliest:
             charged[best] += block_bytes
 
     def _soonest(self, block: int, lanes: list[Lane], charged: dict[int, int], block_bytes: int) -> int | None:
-        """The lane where the block would be complete first; one that would stall the stream only if there is no other."""
+        """Where the block would be complete first; a lane that would stall the stream only if there is no other."""
         best: int | None = None
         best_rank = (True, 0.0)
         for index, lane in enumerate(lanes):

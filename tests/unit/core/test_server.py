@@ -83,7 +83,7 @@ class TestHello:
         assert WakePath(P1) in bare.core.actions()
         (hello,) = bare.hear()
         assert isinstance(hello, ServerHello)
-        assert (hello.server_id, hello.service, hello.upstream_credit, hello.replicated) == ("a", SERVICE, 1000, True)
+        assert (hello.server_id, hello.service, hello.upstream_credit, hello.replicated) == ("a", SERVICE, 65536, True)
         assert not bare.core.wants_room(P1)
 
     def test_open_may_come_right_behind_the_clients(self, bare: Bare):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kwik.errors import ErrorCode
-from kwik.kdp.granting import MAX_ORDERS_USED, MAX_RANGES, guarantee_bytes
+from kwik.kdp.granting import MAX_ORDERS_USED, MAX_PATH_ORDERS_USED, MAX_RANGES, guarantee_bytes
 from kwik.kdp.order_queue import MAX_ORDERS
 from kwik.kdp.sending import MAX_MARKS_AHEAD
+from kwik.kdp.server import MAX_PATH_ORDERS
 from kwik.kdp.takeover import MAX_OPEN_PROBES
 from kwik.kdp.upstream_sink import MAX_MARKS
 from kwik.types import PathId
@@ -22,6 +23,7 @@ def rig() -> SessionRig:
 
 def test_what_this_side_uses_is_within_what_the_other_allows():
     assert MAX_ORDERS_USED < MAX_ORDERS
+    assert MAX_PATH_ORDERS_USED < MAX_PATH_ORDERS
     assert MAX_MARKS_AHEAD < MAX_MARKS
     assert MAX_OPEN_PROBES <= 16
 
@@ -138,7 +140,7 @@ class TestOrders:
 
     def test_orders_outstanding_on_a_path_are_limited(self, rig: SessionRig):
         _key, anchor, helper = rig.pair()
-        rig.session.order_counts[P2] = MAX_ORDERS_USED
+        rig.session.order_counts[P2] = MAX_PATH_ORDERS_USED
         rig.announce(anchor, P1)
         rig.announce_run(helper, P2)
         rig.hush(P1)
@@ -236,6 +238,8 @@ class TestRebalance:
         for step in range(4):
             rate.on_delivered(200, rig.now + 0.02 * step)
         rig.wait(0.1)
+        rig.session.touch_all()
+        rig.settle()
         revoked = rig.hear_only(frames.Revoke, P1)
         assert revoked
         (order, block), *_ = revoked[0].orders

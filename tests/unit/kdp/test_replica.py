@@ -328,16 +328,19 @@ class TestGate:
 class TestUpstreamState:
     def test_what_arrived_was_taken_and_may_come_is_told_when_it_changes(self, rig: ServerRig, key: int):
         rig.upstream(b"x" * 60, 0)
-        assert rig.hear() == [UpstreamState(1, 60, 0, 200)]
+        assert rig.hear() == [UpstreamState(1, 60, 0, 65536)]
         rig.read(key)
-        assert rig.hear() == [UpstreamState(1, 60, 60, 260)]
+        assert rig.hear() == [UpstreamState(1, 60, 60, 65536)]
+        rig.upstream(bytes(40_000), 60)
+        rig.read(key)
+        assert rig.hear() == [UpstreamState(1, 40_060, 40_060, 40_060 + 65536)]
         assert rig.hear() == []
-        rig.upstream(b"y", 70)
+        rig.upstream(b"y", 50_000)
         assert rig.hear() == []
 
     def test_bytes_beyond_the_credit_are_a_fault(self, rig: ServerRig, key: int):
         with pytest.raises(LocalProtocolError) as caught:
-            rig.upstream(b"x", 200)
+            rig.upstream(b"x", 65536)
         assert caught.value.code == ErrorCode.FLOW_CONTROL
 
     def test_an_application_that_is_gone_resets_when_more_comes(self, rig: ServerRig, key: int):
@@ -440,8 +443,8 @@ class TestPaths:
         rig.tell(Attach(1, frames.ROLE_ANCHOR, BLOCK, 2000, ()), P2)
         assert rig.hear(P2) == [
             Opened(1, 64 * BLOCK, True, True),
-            Attached(1, True, 3, 3, 200, 2 * BLOCK),
-            UpstreamState(1, 3, 3, 200),
+            Attached(1, True, 3, 3, 65536, 2 * BLOCK),
+            UpstreamState(1, 3, 3, 65536),
             Digests(1, 1, (digests_of(TEXT, BLOCK)[1],)),
             Produced(1, 2 * BLOCK),
         ]

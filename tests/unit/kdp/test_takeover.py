@@ -31,7 +31,7 @@ def candidate() -> ReplicaView:
 @pytest.fixture
 def takeover(candidate: ReplicaView) -> Takeover:
     takeover = Takeover()
-    takeover.begin(candidate, Trouble.SILENT)
+    takeover.begin(candidate, Trouble.SILENT, NOW)
     return takeover
 
 
@@ -81,7 +81,7 @@ class TestProbes:
     def test_answers_of_an_earlier_candidacy_are_void(self, takeover: Takeover, candidate: ReplicaView):
         number = ask(takeover, 100)
         takeover.on_answer(candidate, number, 100, PAIR)
-        takeover.begin(candidate, Trouble.DEAD)
+        takeover.begin(candidate, Trouble.DEAD, NOW)
         assert takeover.answer(100) is None
         second = ask(takeover, 100)
         takeover.on_answer(candidate, number, 100, PAIR)
@@ -106,9 +106,12 @@ class TestStop:
 
     def test_a_living_one_is_replaced_at_the_probed_offset(self, candidate: ReplicaView):
         takeover = Takeover()
-        takeover.begin(candidate, Trouble.DRAINING)
+        takeover.begin(candidate, Trouble.DRAINING, NOW)
         assert takeover.stop_at(0) is None
         number = ask(takeover, 100)
+        candidate.produced = 99
+        assert takeover.stop_at(0) is None
+        candidate.produced = 100
         assert takeover.stop_at(0) == takeover.stop_at(100) == 100
         assert takeover.stop_at(101) is None
         takeover.on_answer(candidate, number, 100, PAIR)

@@ -1,4 +1,4 @@
-"""Rules of the client that hold between two turns, or only when several things come together (SPEC §5.9, §6.5, §6.6)."""
+"""Rules of the client that hold between two turns, or only when several things meet (SPEC §5.9, §6.5, §6.6)."""
 
 from __future__ import annotations
 
@@ -64,3 +64,17 @@ def test_no_server_instance_is_sent_a_second_open_of_one_stream():
     rig.session.touch(rig.stream(key))
     rig.settle()
     assert [rig.hear_only(frames.Open, path) for path in (P1, P2, P3)] == [[], [], []]
+
+
+def test_a_helper_that_ends_early_does_not_end_what_is_wanted_of_the_anchor():
+    rig = SessionRig()
+    key, anchor, helper = rig.pair()
+    rig.announce(anchor, P1, count=3)
+    rig.announce_run(helper, P2, count=2)
+    rig.tell(frames.Fin(helper, 2 * BLOCK), P2)
+    read = b""
+    for _ in range(6):
+        rig.supply(anchor, P1, TEXT[: 100 * BLOCK])
+        read += rig.read(key)
+    assert read == TEXT[: 100 * BLOCK]
+    assert not rig.at_end(key)

@@ -77,7 +77,7 @@ class Server:
         self.actions: list[object] = []
         self.config = config
         self.data = DataServer(config, self.actions)
-        self.data.client_path = lambda path: int(path)  # type: ignore[assignment]
+        self.data.client_path = int
         self.apps: dict[int, App] = {}
         self.accepts = True
         self.opened = 0
@@ -92,7 +92,7 @@ class Server:
                 self.apps[action.key] = self._make()
             elif isinstance(action, PortReset | PortDone) and action.key in self.apps:
                 self.apps[action.key].gone = type(action).__name__
-        for key, app in list(self.apps.items()):
+        for key in list(self.apps):
             replica = self.data.replica_of(key)
             if self.accepts and replica is not None and replica.state.name == "CONNECTING":
                 self.data.accepted(key)
@@ -127,7 +127,8 @@ class Net:
     """One client session, any number of servers and paths."""
 
     def __init__(self, **config: object) -> None:
-        settings: dict[str, object] = {"block_bytes": BLOCK, "receive_window_bytes": 64 * BLOCK, "first_window_bytes": 4 * BLOCK}
+        settings: dict[str, object] = {"block_bytes": BLOCK, "receive_window_bytes": 64 * BLOCK}
+        settings["first_window_bytes"] = 4 * BLOCK
         settings.update(config)
         self.config = Config(**settings)  # type: ignore[arg-type]
         self.now = 1000.0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.unit.kdp.adversarial.driver import BLOCK, App, Net, content
-
 from kwik.kdp.replica_view import ViewState
 from kwik.wire import frames
 from kwik.wire.codec import encode, encode_data
+from tests.unit.kdp.adversarial.driver import BLOCK, App, Net, content
 
 
 def test_refused_after_data_is_never_continued_on_another_server() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.unit.kdp.adversarial.driver import BLOCK, App, Net, content
-
 from kwik.kdp.stream import Phase
+from tests.unit.kdp.adversarial.driver import BLOCK, App, Net, content
 
 
 def test_an_order_on_one_path_may_arrive_before_the_credit_told_on_another() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from tests.unit.kdp.adversarial.driver import BLOCK, RTT_S, SERVICE, SESSION, App, Net, content
 
 from kwik.config import ServerConfig
 from kwik.errors import ConfigError, LocalProtocolError
@@ -13,6 +12,7 @@ from kwik.kdp.server import DataServer
 from kwik.types import PathId
 from kwik.wire import frames
 from kwik.wire.codec import UpstreamPiece
+from tests.unit.kdp.adversarial.driver import BLOCK, RTT_S, SERVICE, SESSION, App, Net, content
 
 PATH = PathId(1)
 NOW = 1000.0
@@ -45,7 +45,7 @@ def make_server(**config: object) -> DataServer:
 
 
 def open_one(server: DataServer, **changes: object) -> int:
-    server.on_frame(PATH, make_open(**changes), NOW)
+    server.on_frame(PATH, make_open(**changes), NOW)  # type: ignore[arg-type]
     key = server.ports()[-1]
     server.accepted(key)
     return key
@@ -215,9 +215,7 @@ def test_output_that_nobody_reads_does_not_hold_up_the_upstream_of_a_closed_sock
     # blocked, the upstream is never received, and stream, replica and application stay for ever.
     net = Net(receive_window_bytes=8 * BLOCK, first_window_bytes=8 * BLOCK, replay_limit_bytes=0)
     app = App(ends=False)
-    server = net.server(
-        "s", lambda: app, replicated=False, upstream_window_bytes=65536, send_window_bytes=8 * BLOCK
-    )
+    server = net.server("s", lambda: app, replicated=False, upstream_window_bytes=65536, send_window_bytes=8 * BLOCK)
     net.connect(server)
     net.reads = False
     stream = net.dial()

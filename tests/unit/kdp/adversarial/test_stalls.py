@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.unit.kdp.adversarial.driver import BLOCK, App, Net, content
-
 from kwik.kdp.replica_view import ViewState
 from kwik.wire import frames
 from kwik.wire.codec import encode
+from tests.unit.kdp.adversarial.driver import BLOCK, App, Net, content
 
 
 def test_a_server_that_holds_little_is_told_the_floor_in_time() -> None:
@@ -55,7 +54,7 @@ def test_bytes_that_the_floor_passed_are_not_waited_for() -> None:
     def no_data(path: int, size: int, now: float) -> list[tuple[int, bytes]]:
         return server_room(path, 33, now)  # type: ignore[arg-type]
 
-    slow.data.room = no_data  # type: ignore[assignment,method-assign]
+    slow.data.room = no_data  # type: ignore[method-assign]
     net.wait(3.0, steps=60)  # the slow server has no room for data: the other one's copies are delivered
     delivered = stream.down.delivered
     assert delivered > 0, "copies come from the other server"
@@ -116,8 +115,8 @@ def test_a_helper_that_ended_before_an_offset_ahead_is_not_divergent() -> None:
 
 
 def test_delivery_does_not_wait_for_a_candidate_that_has_not_produced() -> None:
-    # Guarantee 4. While the anchor drains, takeover.py:stop_at holds delivery at a probed offset until the answer comes,
-    # and a helper whose application stalls answers only when it gets there.
+    # Guarantee 4. While the anchor drains, takeover.py:stop_at holds delivery at a probed offset until the answer is
+    # here, and a helper whose application stalls answers only when it gets there.
     net = Net()
     data = content(60 * BLOCK)
     leaving = net.server("leaving", lambda: App(data, ends=False))
@@ -192,3 +191,21 @@ def test_a_server_with_its_default_memory_takes_more_than_a_hundred_streams() ->
         net.dial()
     net.pump()
     assert server.opened == 200
+
+
+def test_a_replica_that_broke_the_rules_is_not_asked_again_and_again() -> None:
+    # Livelock (seed 0x163e9: 6600 paths in 300 s). Only the path is closed for a replica's contradictory frames; the
+    # replica stays usable, is attached on the next path, contradicts itself again, and no deadline ever ends it.
+    net = Net(recovery_time_s=5.0)
+    data = content(20 * BLOCK)
+    server = net.server("s", lambda: App(data, ends=False), replicated=False)
+    stream = net.dial(b"GET")
+    for _ in range(4):
+        link = net.connect(server)
+        net.pump()
+        number = next(iter(stream.views))
+        net.say(link, encode(frames.Fin(number, 10)))  # it has produced more
+        net.pump()
+        net.wait(2.0)
+    assert net.resets
+    assert len(net.faults) == 1
