@@ -95,6 +95,9 @@ class ClientCore:
     def on_discovery_done(self, detail: str, now: Instant) -> None:
         """The providers had their time; dials without any candidate fail with `detail` in the text."""
         self._tick(now)
+        # The control plane may not have heard yet of a dial of this very turn.
+        self._settle()
+        self._tick(now)
         self._discovery_detail = detail
         if not self._control.paths():
             self._fail_pending()
@@ -178,7 +181,8 @@ class ClientCore:
         if self._idle_since is not None and not self._is_closed:
             times.append(self._idle_since + self._config.session_idle_s)
         # Never an instant that on_timeout has seen already; yet a due one must not move away while other inputs come.
-        later = [max(when, self._timer.fired_at + MIN_STEP_S) for when in times if when is not None]
+        fired = self._timer.fired_at
+        later = [when if when > fired else fired + MIN_STEP_S for when in times if when is not None]
         self._timer.due = min(later, default=None)
         return self._timer.due
 

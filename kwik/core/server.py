@@ -118,7 +118,8 @@ class ServerCore:
         """When on_timeout is due next."""
         times = [self._data.deadline(), self._sessions.deadline(), self._drain.deadline()]
         # Never an instant that on_timeout has seen already; yet a due one must not move away while other inputs come.
-        later = [max(when, self._timed_out_at + MIN_STEP_S) for when in times if when is not None]
+        fired = self._timed_out_at
+        later = [when if when > fired else fired + MIN_STEP_S for when in times if when is not None]
         return min(later, default=None)
 
     def actions(self) -> list[object]:

@@ -103,7 +103,7 @@ def _ends_elsewhere(stream: ClientStream, view: ReplicaView, anchor: ReplicaView
 
 def _check_announced(stream: ClientStream, view: ReplicaView, first: int, count: int) -> None:
     size = stream.down.block_bytes
-    if (first + count - 1) * size >= max(view.credit_told, view.first_credit):
+    if (first + count - 1) * size >= max(view.credit_ever, view.first_credit):
         raise LocalProtocolError(f"blocks {first} to {first + count} were announced beyond the credit")
 
 
@@ -155,6 +155,7 @@ def _on_attached(
     if not frame.known:
         _on_unknown(stream, view)
         return
+    _check_upstream(stream, frame.received, frame.taken)
     view.paths[path.id] = path
     _advance_upstream(stream, view, frame.received, frame.taken, frame.credit)
     view.rewind()
@@ -179,9 +180,13 @@ def _on_unknown(stream: ClientStream, view: ReplicaView) -> None:
 def _on_upstream_state(
     stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.UpstreamState, now: Instant
 ) -> None:
-    if frame.received > stream.log.end or frame.taken > frame.received:
-        raise LocalProtocolError(f"upstream received {frame.received}, taken {frame.taken}, written {stream.log.end}")
+    _check_upstream(stream, frame.received, frame.taken)
     _advance_upstream(stream, view, frame.received, frame.taken, frame.credit)
+
+
+def _check_upstream(stream: ClientStream, received: Offset, taken: Offset) -> None:
+    if received > stream.log.end or taken > received:
+        raise LocalProtocolError(f"upstream received {received}, taken {taken}, written {stream.log.end}")
 
 
 def _advance_upstream(stream: ClientStream, view: ReplicaView, received: int, taken: int, credit: int) -> None:

@@ -39,8 +39,10 @@ def step(stream: ClientStream, now: Instant) -> None:
     if stream.is_over or stream.anchor is None:
         _give_up_pending(stream)
         return
-    _refute(stream)
+    _unmask(stream, now)
     trouble = find_trouble(stream)
+    if trouble is Trouble.NONE and _refuters(stream):
+        trouble = Trouble.REFUTED
     if trouble is Trouble.NONE and _is_behind(stream, now):
         trouble = Trouble.SLOW
     if trouble is Trouble.NONE:
@@ -53,7 +55,7 @@ def step(stream: ClientStream, now: Instant) -> None:
         _probe(stream, candidate, trouble)
         _try_change(stream, now)
         _give_up_late(stream, trouble, now)
-    elif trouble not in (Trouble.DRAINING, Trouble.SLOW):
+    elif trouble in (Trouble.SILENT, Trouble.DEAD):
         _recover(stream, now)
 
 
@@ -241,14 +243,22 @@ def _is_complete(stream: ClientStream) -> bool:
     return anchor.fin_sent and anchor.received >= stream.log.end
 
 
-def _refute(stream: ClientStream) -> None:
-    """An agreeing replica has produced more than the anchor's final size: that end was no end (SPEC §6.5)."""
+def _refuters(stream: ClientStream) -> list[ReplicaView]:
+    """Agreeing replicas that say they have produced more than the anchor's final size (SPEC §6.5)."""
     anchor = stream.anchor
     if anchor is None or anchor.final is None or not anchor.is_usable or stream.app.end_shown:
-        return
+        return []
     final = anchor.final
-    if any(view.agreement.has_agreed and view.produced > final and view.live_paths() for view in stream.helpers()):
-        stream.drop_view(anchor, ViewState.DEAD, ErrorCode.DIVERGED)
+    return [v for v in stream.helpers() if v.agreement.has_agreed and v.produced > final and v.live_paths()]
+
+
+def _unmask(stream: ClientStream, now: Instant) -> None:
+    """One that refutes the anchor's end and then answers no PROBE cannot take an honest end back."""
+    candidate, end = stream.takeover.candidate, candidacy_ends_at(stream)
+    if candidate is None or stream.takeover.trouble is not Trouble.REFUTED or end is None or now < end:
+        return
+    if not stream.takeover.has_answer(stream.down.delivered):
+        stream.drop_view(candidate, ViewState.DIVERGENT, ErrorCode.DIVERGED)
 
 
 def _calm(stream: ClientStream) -> None:
@@ -275,13 +285,19 @@ def _candidate(stream: ClientStream, trouble: Trouble, now: Instant) -> ReplicaV
         takeover.end()
     if stream.down.running is None:
         return None
+    stood = (stream.down.delivered, stream.log.end)
+    if trouble is Trouble.REFUTED:
+        candidate = next(iter(_refuters(stream)), None)
+        if candidate is not None:
+            takeover.begin(candidate, trouble, now)
+        return candidate
     views = [view for view in stream.usable_views() if trouble is not Trouble.DRAINING or _keeps_up(stream, view)]
     fresh = [view for view in views if view.number not in takeover.passed_over]
-    candidate = best_candidate(fresh, stream.anchor, stream.log.end, now)
+    candidate = best_candidate(fresh, stream.anchor, stood, now)
     if candidate is None:
         # Everybody had a turn: begin again with the best, while recovery goes on beside it.
         takeover.passed_over.clear()
-        candidate = best_candidate(views, stream.anchor, stream.log.end, now)
+        candidate = best_candidate(views, stream.anchor, stood, now)
     if candidate is not None:
         takeover.begin(candidate, trouble, now)
     return candidate
@@ -418,10 +434,10 @@ def _give_up_late(stream: ClientStream, trouble: Trouble, now: Instant) -> None:
     """A candidate that never answers must not keep the stream from its end (SPEC §2, bounded time)."""
     if trouble not in (Trouble.SILENT, Trouble.DEAD) or not stream.takeover.is_running or stream.is_over:
         return
-    if stream.recovering_since is None:
-        stream.recovering_since = now
-    if now >= stream.recovering_since + stream.context.config.recovery_time_s:
-        stream.fail(ErrorCode.SERVER_GONE, "no server could carry the stream on in time; dial again")
+    end = candidacy_ends_at(stream)
+    if end is None or now < end or stream.takeover.has_answer(stream.down.delivered):
+        return
+    _recover(stream, now)
 
 
 def _give_up(stream: ClientStream, now: Instant) -> None:

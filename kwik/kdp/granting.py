@@ -79,6 +79,8 @@ def is_credit_due(stream: ClientStream) -> bool:
     down, anchor = stream.down, stream.anchor
     if anchor is None or stream.takeover.is_running or down.delivered == anchor.final:
         return True
+    if down.delivered // down.block_bytes in down.book.unassigned:
+        return True
     window = stream.context.config.receive_window_bytes
     return stream.credit - down.delivered <= window - max(window // CREDIT_PARTS, down.block_bytes)
 

@@ -320,7 +320,9 @@ class ServerReplica:
     def _judge(self, mark: Mark) -> Gate:
         if mark.pair is None or self.announcer is None:
             return Gate.OPEN
-        return Gate.OPEN if self.producer.pair_at(mark.after) == mark.pair else Gate.DIVERGED
+        own = self.producer.pair_at(mark.after)
+        # Only the end's mark may be overtaken by the floor, as nothing confirms it: then it is too late to compare.
+        return Gate.OPEN if own is None or own == mark.pair else Gate.DIVERGED
 
     def peek(self) -> memoryview | None:
         """Upstream that may be fed now."""

@@ -52,6 +52,8 @@ class ReplicaView:
     fin_sent: bool = False
     floor_told: Offset = 0
     credit_told: Offset = 0
+    credit_ever: Offset = 0
+    """The most that the server may know of; what a lost path carried included."""
     credit_on: dict[PathId, Offset] = field(default_factory=dict)
     """Credit told on each path: an order may not overtake the credit that it needs."""
     cap_bytes: int | None = None
@@ -85,6 +87,7 @@ class ReplicaView:
         """This credit was told on this path."""
         self.credit_on[path] = max(credit, self.credit_on.get(path, 0))
         self.credit_told = max(self.credit_told, credit)
+        self.credit_ever = max(self.credit_ever, credit)
 
     def forget_told(self, path: PathId) -> None:
         """What was told on the path may be lost with it."""

@@ -28,6 +28,7 @@ SMALL_REST_BYTES = 512
 DATA_PIPES = 2
 MAX_REPLIES = 1024
 """Answers that wait for room on a path; a client that asks for more does not read."""
+MAX_FAREWELLS = 65536
 MAX_TOMBSTONES = 1024
 """Ranges of dead numbers of a session. Numbers are drawn in order, so an honest client needs very few."""
 MAX_PATH_ORDERS = 4096
@@ -53,6 +54,8 @@ class ServerPath:
     session: SessionName
     remote: tuple[str, int] | None
     replies: list[ServerFrame] = field(default_factory=list)
+    farewells: list[ServerFrame] = field(default_factory=list)
+    """CLOSED for each CLOSE; there is at most one for each replica that was open."""
     replicas: dict[int, ServerReplica] = field(default_factory=dict)
 
 
@@ -103,7 +106,7 @@ class DataServer:
     def on_frame(self, path: PathId, frame: ClientFrame, now: Instant) -> None:
         """A KDP frame of the control pipe."""
         state = self._paths[path]
-        if len(state.replies) >= MAX_REPLIES:
+        if len(state.replies) >= MAX_REPLIES or len(state.farewells) > MAX_FAREWELLS:
             raise LocalProtocolError(f"more than {MAX_REPLIES} answers wait to be read", code=ErrorCode.LIMIT)
         if isinstance(frame, frames.Open):
             self._on_open(path, state, frame)
@@ -137,13 +140,16 @@ class DataServer:
         session = self._sessions[state.session]
         if opened.replica in session.replicas:
             raise LocalProtocolError(f"replica {opened.replica} was opened twice")
+        # Before anything is reserved: a broken OPEN leaves nothing behind.
+        if opened.floor + opened.first_grant_blocks * opened.block_bytes >= opened.credit + opened.block_bytes > 0:
+            raise LocalProtocolError("the first grant reaches beyond the credit", code=ErrorCode.LIMIT)
         refusal = self._why_not(session, opened)
         cap = 0 if refusal else self._reserve(opened.block_bytes)
         if refusal is None and cap == 0:
             refusal = (ErrorCode.OVERLOADED, "no memory is left for another stream; try again later")
         if refusal is not None:
             self._kill_number(session, opened.replica)
-            state.replies.append(frames.Refused(opened.replica, refusal[0], refusal[1][:180]))
+            state.replies.append(frames.Refused(opened.replica, refusal[0], _short(refusal[1])))
             return
         key, self._next_key = self._next_key, self._next_key + 1
         hashed = self._config.replicated and opened.digest in ALGORITHMS
@@ -163,9 +169,7 @@ class DataServer:
         self._actions.append(Accept(key, opened.service, state.remote))
 
     def _kill_number(self, session: SessionReplicas, number: int) -> None:
-        session.dead.add(number, number + 1)
-        if len(session.dead) > MAX_TOMBSTONES:
-            raise LocalProtocolError("too many numbers that were never opened", code=ErrorCode.LIMIT)
+        _add_number(session.dead, number)
 
     def _why_not(self, session: SessionReplicas, opened: frames.Open) -> tuple[ErrorCode, str] | None:
         config = self._config
@@ -263,7 +267,7 @@ class DataServer:
         session = self._paths[path].session
         was_connecting = replica.state is ReplicaState.CONNECTING
         replica.close(aborted=aborted)
-        self._paths[path].replies.append(frames.Closed(replica.number))
+        self._paths[path].farewells.append(frames.Closed(replica.number))
         if replica.state is ReplicaState.GONE:
             self._bury(session, replica, reset=aborted or was_connecting)
         else:
@@ -300,7 +304,7 @@ class DataServer:
         session, replica = entry
         replica.machine.on(ReplicaInput.REFUSED)
         for path in replica.duties:
-            self._paths[path].replies.append(frames.Refused(replica.number, code, text[:180]))
+            self._paths[path].replies.append(frames.Refused(replica.number, code, _short(text)))
         self._wake(replica)
         self._bury(session, replica, reset=False, refused=True)
 
@@ -383,9 +387,9 @@ class DataServer:
         known = self._sessions.get(session)
         if known is not None:
             known.replicas.pop(replica.number, None)
-            known.dead.add(replica.number, replica.number + 1)
+            self._kill_number(known, replica.number)
             if not refused:
-                known.ran.add(replica.number, replica.number + 1)
+                _add_number(known.ran, replica.number)
         for path in replica.duties:
             self._paths[path].replicas.pop(replica.number, None)
         if reset:
@@ -432,7 +436,9 @@ class DataServer:
         state = self._paths.get(path)
         if state is None:
             return False
-        return bool(state.replies) or any(replica.has_duty(path) for replica in state.replicas.values())
+        return bool(state.replies or state.farewells) or any(
+            replica.has_duty(path) for replica in state.replicas.values()
+        )
 
     def room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         """What goes out on this path now, control first; about `size` bytes."""
@@ -459,9 +465,10 @@ class DataServer:
     def _control(self, path: PathId, state: ServerPath, size: int, now: Instant) -> bytes:
         parts: list[bytes] = []
         used = 0
-        while state.replies and used < size:
-            parts.append(encode(state.replies.pop(0)))
-            used += len(parts[-1])
+        for waiting in (state.replies, state.farewells):
+            while waiting and used < size:
+                parts.append(encode(waiting.pop(0)))
+                used += len(parts[-1])
         for replica in list(state.replicas.values()):
             while used < size:
                 frame = replica.next_control(path, now)
@@ -470,6 +477,22 @@ class DataServer:
                 parts.append(encode(frame))
                 used += len(parts[-1])
         return b"".join(parts)
+
+
+def _short(text: str) -> str:
+    """What fits REFUSED.reason, whose bound is in bytes."""
+    return text.encode()[:180].decode(errors="ignore")
+
+
+def _add_number(numbers: RangeSet, number: int) -> None:
+    """Enter a number; beyond 1024 ranges the oldest gap is closed.
+
+    Numbers are drawn in ascending order: those that were never seen here and are long passed never will be.
+    """
+    numbers.add(number, number + 1)
+    if len(numbers) > MAX_TOMBSTONES:
+        (first, _), (second, _) = list(numbers)[:2]
+        numbers.add(first, second)
 
 
 _DISPATCH: dict[type, Callable[..., None]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kwik.config import Config
 from kwik.errors import ErrorCode, KwikError, LocalProtocolError
-from kwik.kdp import answers, failover, granting, sending
+from kwik.kdp import answers, failover, granting, sending, takeover
 from kwik.kdp.actions import Flushed, StreamSent, WakePath
 from kwik.kdp.facts import PathFacts
 from kwik.kdp.flow import MemoryPool
@@ -209,7 +209,7 @@ class DataSession:
         """Replicas that have lost their last path go on on another one that leads to their server."""
         for other in self._admitted.values():
             if other.instance is not None and other.instance == gone.instance and not other.is_silent:
-                failover.reattach(stream, other, [gone.id], now)
+                failover.reattach(stream, other, [gone.id], now, again=True)
                 return
 
     def _after_loss(self, stream: ClientStream, number: int) -> None:
@@ -516,6 +516,8 @@ class DataSession:
             failover.behind_at(stream),
             failover.candidacy_ends_at(stream),
         ]
+        if stream.takeover.changed_at is not None:
+            dues.append(stream.takeover.changed_at + takeover.HOLD_S)
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)
         if stream.phase in (Phase.PENDING, Phase.RECOVERING):

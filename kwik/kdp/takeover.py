@@ -26,6 +26,7 @@ class Trouble(Enum):
     DEAD = "dead"
     DRAINING = "draining"
     SLOW = "slow"
+    REFUTED = "refuted"
 
 
 class Takeover:
@@ -89,6 +90,10 @@ class Takeover:
         """The candidate's pair at this offset, if it is known."""
         return self._answers.get(offset)
 
+    def has_answer(self, delivered: Offset) -> bool:
+        """Whether the pair at some offset that delivery has not passed is known."""
+        return any(offset >= delivered for offset in self._answers)
+
     def stop_at(self, delivered: Offset) -> Offset | None:
         """While a living anchor is being replaced delivery must stand at the probed offset for a moment."""
         if self.trouble is not Trouble.DRAINING:
@@ -102,13 +107,13 @@ class Takeover:
 
 
 def best_candidate(
-    views: list[ReplicaView], anchor: ReplicaView | None, upstream_end: Offset, now: Instant
+    views: list[ReplicaView], anchor: ReplicaView | None, stood: tuple[Offset, Offset], now: Instant
 ) -> ReplicaView | None:
     """Who may take over: alive, heard, agreeing so far; one that sent FIN only with all of the upstream (SPEC §6.4).
 
-    Among them the one that announces soonest and delivers fastest.
+    `stood` is (delivered, end of the upstream). Among them the one that announces soonest and delivers fastest.
     """
-    able = [view for view in views if view is not anchor and _may_take_over(view, upstream_end)]
+    able = [view for view in views if view is not anchor and _may_take_over(view, *stood)]
 
     def merit(view: ReplicaView) -> tuple[bool, float, int, int]:
         best = view.live_paths()[0]
@@ -117,9 +122,9 @@ def best_candidate(
     return max(able, key=merit, default=None)
 
 
-def _may_take_over(view: ReplicaView, upstream_end: Offset) -> bool:
+def _may_take_over(view: ReplicaView, delivered: Offset, upstream_end: Offset) -> bool:
     if view.state is not ViewState.LIVE or not view.live_paths() or view.reset_at is not None:
         return False
     if any(path.is_draining for path in view.paths.values()):
         return False
-    return view.final is None or view.taken >= upstream_end
+    return view.final is None or (view.final >= delivered and view.taken >= upstream_end)

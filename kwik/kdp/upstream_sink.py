@@ -143,7 +143,7 @@ class UpstreamSink:
 
     def _check_final(self, end: Offset, *, fin: bool) -> None:
         beyond = self.final is not None and (end > self.final or (fin and end != self.final))
-        if beyond or (fin and end < self.received):
+        if beyond or (fin and end < max(self.received, self._ahead_ranges.stop or 0)):
             raise LocalProtocolError("upstream contradicts its own final size", code=ErrorCode.FLOW_CONTROL)
 
     def _continues(self, mark: Mark, start: Offset) -> bool:

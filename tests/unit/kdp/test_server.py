@@ -229,10 +229,9 @@ class TestLimits:
             lambda number: Attach(1, frames.ROLE_ANCHOR, 0, 0, ()),
             lambda number: Attach(1000 + number, frames.ROLE_ANCHOR, 0, 0, ()),
             lambda number: open_frame(1000 + number, service="other.example:80"),
-            lambda number: Close(1, ErrorCode.NO_ERROR),
             lambda number: frames.Revoke(1, ((1, 0),)),
         ],
-        ids=["attach", "attach unknown", "open", "close", "revoke"],
+        ids=["attach", "attach unknown", "open", "revoke"],
     )
     def test_answers_that_nobody_reads_are_bounded(self, rig: ServerRig, asks: Callable[[int], object]):
         rig.serve(1)

@@ -121,34 +121,34 @@ class TestStop:
 class TestCandidates:
     def test_the_anchor_itself_is_none(self):
         anchor = view_of(1)
-        assert best_candidate([anchor], anchor, 0, NOW) is None
+        assert best_candidate([anchor], anchor, (0, 0), NOW) is None
 
     @pytest.mark.parametrize("state", [ViewState.OPENING, ViewState.DEAD, ViewState.DIVERGENT, ViewState.REFUSED])
     def test_only_live_ones(self, state: ViewState):
-        assert best_candidate([view_of(2, state=state)], None, 0, NOW) is None
+        assert best_candidate([view_of(2, state=state)], None, (0, 0), NOW) is None
 
     def test_only_those_that_are_heard(self):
         silent = view_of(2)
         for path in silent.paths.values():
             path.is_silent = True
-        assert best_candidate([silent, view_of(3, paths=0)], None, 0, NOW) is None
+        assert best_candidate([silent, view_of(3, paths=0)], None, (0, 0), NOW) is None
 
     def test_none_that_was_reset_or_drains(self):
         reset, draining = view_of(2), view_of(3)
         reset.reset_at = 10
         next(iter(draining.paths.values())).is_draining = True
-        assert best_candidate([reset, draining], None, 0, NOW) is None
+        assert best_candidate([reset, draining], None, (0, 0), NOW) is None
 
     @pytest.mark.parametrize(("taken", "may"), [(9, False), (10, True)])
     def test_one_that_sent_fin_only_with_all_of_the_upstream(self, taken: int, may: bool):
         view = view_of(2)
         view.final, view.received, view.taken = 100, 10, taken
-        assert (best_candidate([view], None, 10, NOW) is view) is may
+        assert (best_candidate([view], None, (0, 10), NOW) is view) is may
 
     def test_agreement_then_progress_then_age(self):
         first, second, third = view_of(2), view_of(3), view_of(4)
-        assert best_candidate([first, second, third], None, 0, NOW) is first
+        assert best_candidate([first, second, third], None, (0, 0), NOW) is first
         third.produced = 5
-        assert best_candidate([first, second, third], None, 0, NOW) is third
+        assert best_candidate([first, second, third], None, (0, 0), NOW) is third
         second.agreement.has_agreed = True
-        assert best_candidate([first, second, third], None, 0, NOW) is second
+        assert best_candidate([first, second, third], None, (0, 0), NOW) is second

@@ -282,6 +282,9 @@ class Net:
         except RemoteProtocolError as error:
             self.faults.append(f"{'server' if way == 'up' else 'client'}: {error}")
             self.cut(link)
+            if way == "down":
+                # As the client's core does: whoever breaks the rules once would break them on the next path, too.
+                self.session.on_instance_dead(link.server.instance)
 
     def _at_server(self, link: Link) -> Callable[[Received], None]:
         def take(received: Received) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kwik.errors import ErrorCode
+from kwik.kdp import granting
 from kwik.wire import frames
 from kwik.wire.codec import encode
 from tests.unit.kdp.adversarial.driver import BLOCK, SESSION, App, Net, content
@@ -171,3 +172,22 @@ def test_many_streams_may_end_at_once() -> None:
     for number in range(1500):
         server.on_frame(PATH, frames.Close(number, ErrorCode.NO_ERROR), NOW)
     assert server.ports() == []
+
+
+def test_reaching_a_block_that_nobody_was_asked_for_is_a_matter_of_decision() -> None:
+    # Hang (seeds 0x1b58 and 0x1b96). A reader's progress alone touches no stream unless credit is due
+    # (granting.py:is_credit_due), and without a touch no clock runs for a head of the line that is not on order.
+    net = Net()
+    server = net.server("s", lambda: App(content(4 * BLOCK), ends=False))
+    net.connect(server)
+    net.reads = False
+    stream = net.dial(b"GET")
+    net.pump()
+    stream.down.book.unassigned.add(1, 2)
+    view = stream.peek()
+    assert view is not None
+    size = len(view)
+    view.release()
+    stream.consume(size, net.now)
+    assert stream.down.delivered == BLOCK
+    assert granting.is_credit_due(stream)

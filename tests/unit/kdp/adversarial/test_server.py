@@ -1,4 +1,4 @@
-"""Hostile and unlucky clients against one server: no crash, bounded memory, no leaks (SPEC §2.5, §3.2, §7)."""
+"""Hostile and unlucky clients against one server: no crash, bounded memory, no leaks (SPEC §6.6, §3.2, §7)."""
 
 from __future__ import annotations
 
