@@ -240,7 +240,7 @@ class TestEndWithHelpers:
         assert rig.at_end(key)
 
     def test_one_that_produced_more_refutes_it(self, rig: SessionRig, at_the_end: tuple[int, int, int]):
-        key, anchor, helper = at_the_end
+        key, _, helper = at_the_end
         rig.tell(frames.Produced(helper, 2 * BLOCK + 1), P2)
         assert not rig.at_end(key)
         (probe,) = rig.hear_only(frames.Probe, P2)
