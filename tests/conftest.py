@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +13,11 @@ import hypothesis
 import pytest
 
 TESTS = Path(__file__).parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs with SIGINT ignored, and children would inherit it: tests of Ctrl-C need the default.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PURE_FOLDERS = frozenset({"unit", "contract", "sim", "vectors"})
 MARK_OF_FOLDER = {"net": "net", "proc": "proc"}
 MISSING = "missing_program"

@@ -260,7 +260,7 @@ class ClientCore:
             return
         self._tick(now, light=True)
         stream.consume(size, now)
-        if granting.is_credit_due(stream):
+        if stream.is_over or granting.is_credit_due(stream):
             self._data.touch(stream)
         else:
             self._data.light(stream)

@@ -50,7 +50,7 @@ class Announcer:
 
     def deadline(self, producer: Producer) -> Instant | None:
         """When a short run becomes due."""
-        if self.block_by_block or self._output_at is None or producer.digest(self._next) is None:
+        if self.block_by_block or self._output_at is None or not self.is_pending(producer):
             return None
         return self._output_at + PAUSE_S
 

@@ -48,9 +48,11 @@ def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: Da
         return False
     done = book.on_data(path.id, view.number, OrderId(piece.order), offset, len(payload))
     path.release(len(payload), now)
+    # The first bytes behind what is delivered start the clocks of the head of the line.
+    is_first = view.produced <= stream.down.delivered
     view.produced = max(view.produced, piece.offset + size)
     settled = [judge(stream, block) for block in stream.down.add(view, stream.anchor, offset, payload)]
-    return any(settled) or done
+    return any(settled) or done or is_first
 
 
 def judge(stream: ClientStream, block: int) -> bool:

@@ -79,7 +79,7 @@ def behind_at(stream: ClientStream) -> Instant | None:
         return None
     # The least RTT: a queue of seconds on the anchor's path is the very slowness that is meant here.
     rtt = min((path.min_rtt_s for path in anchor.live_paths()), default=0.0)
-    return since + max(MIN_BEHIND_S, BEHIND_RTTS * rtt)
+    return since + max(MIN_BEHIND_S, BEHIND_RTTS * rtt) - stream.takeover.waited_s
 
 
 def _is_behind(stream: ClientStream, now: Instant) -> bool:
@@ -97,12 +97,12 @@ def _is_behind(stream: ClientStream, now: Instant) -> bool:
             for view in stream.helpers()
         )
     )
-    if not stands:
-        takeover.stuck_since = None
-        return False
-    takeover.stuck_since = now if takeover.stuck_since is None else takeover.stuck_since
+    if takeover.stuck_since is not None:
+        # Many short waits are as bad as a long one.
+        takeover.waited_s += now - takeover.stuck_since
+    takeover.stuck_since = now if stands else None
     due = behind_at(stream)
-    return due is not None and now >= due
+    return stands and due is not None and now >= due
 
 
 def recruit(stream: ClientStream, now: Instant) -> int:
@@ -198,7 +198,7 @@ def reattach(stream: ClientStream, path: ClientPath, replaced: list[int], now: I
         role = frames.ROLE_ANCHOR if view.announces_blocks else frames.ROLE_HELPER
         floor = max(view.floor_told, 0)
         view.note_told(path.id, stream.credit)
-        stream.context.send(path, frames.Attach(view.number, role, floor, stream.credit, tuple(replaced[:16])))
+        stream.context.send(path, frames.Attach(view.number, role, floor, stream.credit, tuple(replaced[-16:])))
 
 
 def unbind(stream: ClientStream, view: ReplicaView, path: ClientPath, now: Instant) -> None:
@@ -361,7 +361,8 @@ def _stands_at(stream: ClientStream, candidate: ReplicaView) -> Offset:
     offset = down.delivered
     while True:
         own = next((copy.filled for copy in down.parts.copies(block) if copy.source == anchor.number), 0)
-        if own < size and not (block in known and block in candidate.agreed):
+        is_short = candidate.final is not None and (block + 1) * size > candidate.final
+        if own < size and (is_short or not (block in known and block in candidate.agreed)):
             return max(offset, block * size + own)
         block += 1
         offset = block * size
@@ -392,6 +393,7 @@ def _change_anchor(stream: ClientStream, candidate: ReplicaView, now: Instant) -
     stream.counters.takeovers += 1
     stream.takeover.end()
     stream.takeover.changed_at = now
+    stream.takeover.waited_s, stream.takeover.stuck_since = 0.0, None
     stream.recovering_since = None
     if stream.phase is Phase.RECOVERING:
         stream.machine.on(Event.RECOVERED)

@@ -40,8 +40,6 @@ MIN_LATE_S = 0.020
 MIN_PATIENCE_S = 0.05
 PATIENCE_RTTS = 2.0
 """How long the head of the line is left to a helper whose announcement is on its way."""
-PATIENCE_PART = 0.75
-"""Part of the window that the others may use up while one block is on its way."""
 TAIL_BLOCKS = 4
 """The last blocks never go to an unproven path."""
 
@@ -150,14 +148,7 @@ def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
     known = [rate for rate in rates.values() if rate]
     fallback = median(known) if known else UNMEASURED_RATE
     sole = len(stream.usable_views()) == 1 and len(pairs) == 1
-    lanes = [_lane(stream, view, path, rates[path.id] or fallback, sole=sole, now=now) for view, path in pairs]
-    total = sum(lane.rate_bytes_s for lane in lanes)
-    window = stream.credit - stream.down.delivered
-    for lane in lanes:
-        # Buffer law: a path so slow that the others use the whole window up meanwhile is left out (DESIGN §6).
-        others = total - lane.rate_bytes_s
-        lane.patience_s = PATIENCE_PART * window / others if others > 0 else None
-    return lanes
+    return [_lane(stream, view, path, rates[path.id] or fallback, sole=sole, now=now) for view, path in pairs]
 
 
 def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float, *, sole: bool, now: Instant) -> Lane:

@@ -88,6 +88,7 @@ class PathDuty:
     probes: list[frames.Probe] = field(default_factory=list)
     asks: list[frames.AskDigests] = field(default_factory=list)
     end_told: bool = False
+    fin_told: bool = False
 
 
 @dataclass(slots=True)
@@ -177,7 +178,7 @@ class ServerReplica:
         self._told = Told()
         primary = self.primary
         if primary is not None:
-            self.duties[primary].end_told = False
+            self.duties[primary].end_told = self.duties[primary].fin_told = False
         if self.announcer is not None:
             first = self.producer.floor // self.block_bytes
             anchor = self.announcer.block_by_block if role is None else role == frames.ROLE_ANCHOR
@@ -417,12 +418,12 @@ class ServerReplica:
     def _end(self, duty: PathDuty) -> ServerFrame | None:
         if duty.end_told:
             return None
+        if self.producer.final is not None and not duty.fin_told:
+            duty.fin_told, duty.end_told = True, self.reset_code is None
+            return frames.Fin(self.number, self.producer.final)
         if self.reset_code is not None:
             duty.end_told = True
             return frames.Reset(self.number, self.producer.produced, self.reset_code)
-        if self.producer.final is not None:
-            duty.end_told = True
-            return frames.Fin(self.number, self.producer.final)
         return None
 
     def _answer_probe(self, duty: PathDuty) -> ServerFrame | None:

@@ -193,9 +193,12 @@ class ClientStream:
     @property
     def is_replicated(self) -> bool:
         """Whether replicas of it are possible, as far as is known."""
-        return self.down.running is not None and any(
-            self.context.is_replicated(view.instance) for view in self.views.values()
-        )
+        said = [
+            self.context.is_replicated(view.instance)
+            for view in self.views.values()
+            if view.state is not ViewState.REFUSED
+        ]
+        return self.down.running is not None and bool(said) and all(said)
 
     @property
     def is_recruitable(self) -> bool:

@@ -37,6 +37,8 @@ class Takeover:
         self.trouble = Trouble.NONE
         self.changed_at: Instant | None = None
         self.stuck_since: Instant | None = None
+        self.waited_s = 0.0
+        """How long delivery has stood, in all, for want of the present anchor's announcements."""
         self.began_at: Instant = 0.0
         self.passed_over: set[int] = set()
         """Candidates that had their turn in this trouble."""

@@ -208,7 +208,9 @@ def check_memory(outcome: Outcome) -> list[str]:
     extra = BOOKKEEPING_BLOCKS * scenario.block_bytes * len(scenario.streams)
     written = sum(len(app.written) for app in world.client.streams)
     client_bound = scenario.memory_blocks * scenario.block_bytes + written + extra
-    per_replica = scenario.server_config(0).send_window_bytes + scenario.server_config(0).upstream_window_bytes
+    per_replica = scenario.server_config(0).send_window_bytes + max(
+        65536, scenario.server_config(0).upstream_window_bytes
+    )
     server_bound = len(scenario.streams) * per_replica + extra
     found = []
     if world.watch.client_held_bytes > client_bound:

@@ -31,8 +31,6 @@ class Lane:
     """Blocks from here on will probably become eligible: announcements of them are on their way."""
     expected_in_s: float = 0.0
     """How long that takes."""
-    patience_s: float | None = None
-    """A block that takes longer here stalls the stream: by then the others have used the window up. None: no others."""
     assigned: list[int] = field(default_factory=list)
 
     def has_room(self, block_bytes: int) -> bool:

@@ -38,16 +38,15 @@ class Earliest:
             charged[best] += block_bytes
 
     def _soonest(self, block: int, lanes: list[Lane], charged: dict[int, int], block_bytes: int) -> int | None:
-        """Where the block would be complete first; a lane that would stall the stream only if there is no other."""
+        """Where the block would be complete first, announcements that are on their way included."""
         best: int | None = None
-        best_rank = (True, 0.0)
+        best_eta = 0.0
         for index, lane in enumerate(lanes):
             eta = lane.eta_s(block_bytes) + charged[index] / lane.rate_bytes_s
             if not lane.may(block):
                 if not lane.expects(block):
                     continue
                 eta += lane.expected_in_s
-            rank = (lane.patience_s is not None and eta > lane.patience_s, eta)
-            if best is None or rank < best_rank:
-                best, best_rank = index, rank
+            if best is None or eta < best_eta:
+                best, best_eta = index, eta
         return best
