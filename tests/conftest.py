@@ -15,7 +15,7 @@ import pytest
 TESTS = Path(__file__).parent
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts background jobs with SIGINT ignored, and children would inherit it: tests of Ctrl-C need the default.
+    # A shell starts background jobs with SIGINT ignored, and children inherit that: tests of Ctrl-C need the default.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PURE_FOLDERS = frozenset({"unit", "contract", "sim", "vectors"})

@@ -323,7 +323,9 @@ class ServerReplica:
             return Gate.OPEN
         own = self.producer.pair_at(mark.after)
         # Only the end's mark may be overtaken by the floor, as nothing confirms it: then it is too late to compare.
-        return Gate.OPEN if own is None or own == mark.pair else Gate.DIVERGED
+        if own is None:
+            return Gate.OPEN if mark == self.sink.final_mark else Gate.DIVERGED
+        return Gate.OPEN if own == mark.pair else Gate.DIVERGED
 
     def peek(self) -> memoryview | None:
         """Upstream that may be fed now."""

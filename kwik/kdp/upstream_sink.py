@@ -63,6 +63,11 @@ class UpstreamSink:
         self._fed: Offset = 0
 
     @property
+    def final_mark(self) -> Mark | None:
+        """The mark of the upstream's end, once that is known."""
+        return self._final_mark
+
+    @property
     def held_bytes(self) -> int:
         """Upstream kept in memory, gaps not counted."""
         return self.received - self._fed + self._ahead_ranges.total
