@@ -83,10 +83,11 @@ def explode(*args, **kwargs):
 
 def test_a_defect_of_a_session_resets_its_streams_only(echo_service, caplog):
     echo_service.start(echo)
-    with echo_service.dial() as conn, echo_service.dial(config=kwik.Config(max_paths=2)) as other:
+    own, others = kwik.Config(max_paths=3), kwik.Config(max_paths=2)
+    with echo_service.dial(config=own) as conn, echo_service.dial(config=others) as other:
         assert says_back(conn)
         session = next(
-            each for each in sessions_of(engine())._sessions.values() if not each.is_over and each.config.max_paths == 8
+            each for each in sessions_of(engine())._sessions.values() if not each.is_over and each.config.max_paths == 3
             and not each._streams.is_empty
         )  # fmt: skip
         on_engine(lambda: setattr(session._core, "on_path_data", explode))
