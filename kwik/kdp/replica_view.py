@@ -108,5 +108,7 @@ class ReplicaView:
 
     def control_path(self) -> ClientPath | None:
         """Where control frames and upstream go: the best path that speaks, else any."""
+        if len(self.paths) == 1:
+            return next(iter(self.paths.values()))
         live = self.live_paths()
         return live[0] if live else next(iter(self.paths.values()), None)

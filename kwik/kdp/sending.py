@@ -20,7 +20,9 @@ MAX_MARKS_AHEAD = 900
 UPSTREAM_HEAD_BYTES = 100
 """Room kept for the head of an UPSTREAM frame with its pair."""
 ACK_PARTS = 8
-"""An ACK is due when floor or credit moved by this part of the window."""
+ACK_BLOCKS = 2
+"""An ACK is due when floor or credit moved by this part of the window, or by so many blocks where that is more (but by
+no more than a quarter of the window): with small windows each block would be acknowledged to every server."""
 
 
 def upstream_frame(stream: ClientStream, view: ReplicaView, path: ClientPath, limit: int) -> frames.Upstream | None:
@@ -82,7 +84,7 @@ def acknowledge(stream: ClientStream) -> None:
     window = stream.credit - stream.down.delivered
     for view in stream.usable_views():
         held = window if view.cap_bytes is None else min(window, view.cap_bytes)
-        step = max(1, held // ACK_PARTS)
+        step = max(1, held // ACK_PARTS, min(ACK_BLOCKS * stream.down.block_bytes, held // 4))
         path = view.control_path()
         if path is None or not view.open_sent:
             continue

@@ -217,7 +217,7 @@ class DataSession:
         if view.open_sent or view.state is not ViewState.OPENING:
             return
         # OPEN never left: this server has not seen the stream, another one may be asked (SPEC §5.2).
-        view.state = ViewState.REFUSED
+        stream.views.retire(view, ViewState.REFUSED)
         if view.instance is not None:
             stream.attempts.instances.discard(view.instance)
         del stream.views[number]
@@ -533,11 +533,11 @@ class DataSession:
             return False
         if state.outbox:
             return True
-        return any(
-            path in view.paths and sending.has_upstream(stream, view, state)
-            for stream in self.streams.values()
-            for view in stream.views.values()
-        )
+        for stream in self.streams.values():
+            for view in stream.views.usable():
+                if path in view.paths and sending.has_upstream(stream, view, state):
+                    return True
+        return False
 
     def room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         """What goes out on this path now: control first, then upstream, the anchors' before the helpers'."""

@@ -16,6 +16,7 @@ from kwik.kdp.actions import PortDone, PortReadable, PortReset, PortWritable
 from kwik.kdp.digest import ALGORITHMS, Pair
 from kwik.kdp.downstream import Downstream
 from kwik.kdp.replica_view import ReplicaView, ViewState
+from kwik.kdp.roster import Roster
 from kwik.kdp.takeover import Takeover
 from kwik.kdp.upstream_log import UpstreamLog
 from kwik.kdp.upstream_sink import Mark
@@ -164,7 +165,7 @@ class ClientStream:
         self.machine = Machine(STREAM_TABLE)
         self.log = UpstreamLog(config.replay_limit_bytes)
         self.down = Downstream(config.block_bytes, ALGORITHMS[frames.DIGEST_BLAKE3], context.order_counts)
-        self.views: dict[int, ReplicaView] = {}
+        self.views = Roster()
         self.anchor: ReplicaView | None = None
         self.epoch = 0
         self.takeover = Takeover()
@@ -188,7 +189,7 @@ class ClientStream:
     @property
     def is_over(self) -> bool:
         """Nothing more happens here."""
-        return self.phase is Phase.OVER
+        return self.machine.state is Phase.OVER
 
     @property
     def is_replicated(self) -> bool:
@@ -207,11 +208,11 @@ class ClientStream:
 
     def usable_views(self) -> list[ReplicaView]:
         """Replicas that may still help."""
-        return [view for view in self.views.values() if view.is_usable]
+        return self.views.usable()
 
     def helpers(self) -> list[ReplicaView]:
         """Usable replicas other than the anchor."""
-        return [view for view in self.usable_views() if view is not self.anchor]
+        return [view for view in self.views.usable() if view is not self.anchor]
 
     def own_mark(self) -> Mark:
         """The mark of bytes written now (SPEC §5.9)."""
@@ -365,7 +366,7 @@ class ClientStream:
     def drop_view(self, view: ReplicaView, state: ViewState, code: int) -> None:
         """A replica is of no use any more: close it and forget what it owes."""
         was_usable = view.is_usable
-        view.state = state
+        self.views.retire(view, state)
         path = view.control_path()
         for other in view.paths.values():
             # What it still owes will not be waited for.

@@ -74,7 +74,7 @@ def _many(seeds: Iterable[int], jobs: int, *, show_all: bool) -> int:
 
 def _print_verdict(verdict: Verdict) -> None:
     if verdict.breaches:
-        print(f"\nFAILED  {verdict.command}    # {verdict.name}")
+        print(f"\nFAILED  {verdict.command}    # {verdict.name}", flush=True)
         for text in verdict.breaches:
             print(f"    {text}")
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
 from kwik.sim.apps import content
-from kwik.sim.server_port import AT_ONCE, Pace
+from kwik.sim.pace import AT_ONCE, Pace, Pacer
 from kwik.types import Instant
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class ClientPlan:
     request_bytes: int = 24
     """Length of each request line."""
     reading: Pace = AT_ONCE
+    writing: Pace = AT_ONCE
     finish: EndKind = "bye"
     """bye and half-close: after the last answer asks the server to end; half-close-first: directly behind the last
     request; abort and close: leaves in the middle, with or without reset."""
@@ -66,8 +67,8 @@ class ClientApp:
         self._asked = 0
         self._unsent = bytearray()
         self._wants_eof = False
-        self._pauses = list(plan.reading.pauses)
-        self._waits = False
+        self._reading = Pacer(host, plan.reading, self.on_readable)
+        self._writing = Pacer(host, plan.writing, self._write)
 
     def begin(self, key: PortKey) -> None:
         """The dial returned."""
@@ -79,12 +80,12 @@ class ClientApp:
     def on_readable(self) -> None:
         """Read what the pace allows."""
         core = self.host.core
-        while self.seen == "open" and not self._waits and (limit := self._limit()) > 0:
+        while self.seen == "open" and (limit := self._limit()) > 0:
             view = core.peek(self.key)
             if view is None or not len(view):
                 break
             self._read(bytes(view[:limit]))
-        if self.seen == "open" and not self._waits and core.at_end(self.key):
+        if self.seen == "open" and not self._reading.is_waiting and core.at_end(self.key):
             self._leave("end", aborted=False)
 
     def on_writable(self) -> None:
@@ -114,31 +115,14 @@ class ClientApp:
         if self.plan.finish in ("abort", "close") and len(self.received) >= self.plan.leave_at:
             self._leave("left", aborted=self.plan.finish == "abort")
             return
-        if self.plan.reading.rate_bytes_s is not None:
-            self._wait(len(data) / self.plan.reading.rate_bytes_s)
+        self._reading.on_moved(len(data))
         self._go_on_writing()
 
     def _limit(self) -> int:
-        pace = self.plan.reading
-        limit = 1 << 30 if pace.rate_bytes_s is None else pace.chunk_bytes
+        limit = self._reading.limit(len(self.received))
         if self.plan.finish in ("abort", "close"):
-            limit = min(limit, max(1, self.plan.leave_at - len(self.received)))
-        if self._pauses:
-            at, pause_s = self._pauses[0]
-            if len(self.received) >= at:
-                del self._pauses[0]
-                self._wait(pause_s)
-                return 0
-            limit = min(limit, at - len(self.received))
+            limit = min(limit, max(1, self.plan.leave_at - len(self.received))) if limit else 0
         return limit
-
-    def _wait(self, delay_s: float) -> None:
-        self._waits = True
-        self.host.clock.after(delay_s, self.host.enter, self._wake)
-
-    def _wake(self) -> None:
-        self._waits = False
-        self.on_readable()
 
     # ------------------------------------------------------------ writing
 
@@ -168,12 +152,16 @@ class ClientApp:
         return line.ljust(self.plan.request_bytes - 1, b".") + b"\n"
 
     def _write(self) -> None:
-        core, now = self.host.core, self.host.clock.now
-        while self.seen == "open" and self._unsent and (limit := core.allowance(self.key)) > 0:
-            data = bytes(self._unsent[:limit])
-            del self._unsent[:limit]
+        core, now, writing = self.host.core, self.host.clock.now, self._writing
+        while self.seen == "open" and self._unsent and (allowed := core.allowance(self.key)) > 0:
+            size = min(allowed, writing.limit(len(self.written)))
+            if not size:
+                return
+            data = bytes(self._unsent[:size])
+            del self._unsent[:size]
             self.written += data
             core.on_app_bytes(self.key, data, now)
+            writing.on_moved(len(data))
         is_bye = self.plan.finish == "bye" and self.plan.program == "answer"
         if self._wants_eof and not self._unsent and not self.wrote_eof and self.seen == "open" and not is_bye:
             self.wrote_eof = True

@@ -1,4 +1,8 @@
-"""A scenario from a seed. Seeds ending in 0 are races (guarantee 4), those ending in 5 single servers (guarantee 6)."""
+"""A scenario from a seed. Seeds ending in 0 are races (guarantee 4), those ending in 5 single servers (guarantee 6).
+
+What is drawn comes in two scales. COARSE is the usual one: few packets a block, so that thousands of scenarios pass in
+minutes. FINE has several times as many; seeds that failed once at that scale are kept at it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,35 @@ from typing import Final, get_args
 
 from kwik.sim.apps import Twist, TwistKind
 from kwik.sim.client_app import ClientPlan, EndKind
+from kwik.sim.company import keep_company
 from kwik.sim.link import LinkPlan
+from kwik.sim.pace import Pace
 from kwik.sim.scenario import FaultKind, FaultPlan, LieKind, Scenario, ServerPlan, Trigger
-from kwik.sim.server_port import Pace
 
 BLOCK_BYTES: Final = 64
 RACE_BLOCK_BYTES: Final = 2048
 """Races need blocks next to which a digest is small: a slow anchor must be able to announce for fast helpers."""
-RACE_PACKET_BYTES: Final = 600
-MOST_BYTES: Final = 60_000
-"""Longest stream: more costs time and shows nothing new."""
 MEDIAN_WINDOWS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How finely a scenario is cut; every tuple has one entry for each face of the dice."""
+
+    windows: tuple[int, ...]
+    """Receive windows, in blocks."""
+    packets: tuple[int, ...]
+    """Sizes of packets, in bytes."""
+    most_bytes: int
+    """Longest stream: more costs time and shows nothing new."""
+    race_windows: tuple[int, ...]
+    race_packet_bytes: int
+    has_company: bool
+    """Whether late servers, strangers, clones, and slow writers and takers are drawn as well."""
+
+
+COARSE: Final = Scale((8, 8, 8, 8, 8, 8, 16, 32), (64, 64, 100, 150, 200), 20_000, (24, 24, 32), 1200, True)
+FINE: Final = Scale((8, 8, 16, 16, 16, 32, 32, 64), (24, 32, 32, 48, 100), 60_000, (24, 32, 48), 600, False)
 
 _FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 _SINGLE_FAULTS: Final[tuple[FaultKind, ...]] = (
@@ -47,25 +69,26 @@ class _Size:
     window_blocks: int
 
 
-def draw(seed: int) -> Scenario:
-    """The scenario of this seed, always the same."""
+def draw(seed: int, scale: Scale = COARSE) -> Scenario:
+    """The scenario of this seed at this scale, always the same."""
     dice = random.Random(f"scenario {seed}")
     if seed % 10 == 0:
-        return _draw_race(seed, dice)
+        return _draw_race(seed, dice, scale)
     if seed % 10 == 5:
         return _draw_single(seed, dice)
-    return _draw_any(seed, dice)
+    scenario = _draw_any(seed, dice, scale)
+    return keep_company(scenario, random.Random(f"company {seed}")) if scale.has_company else scenario
 
 
 def _log_uniform(dice: random.Random, low: float, high: float) -> float:
     return math.exp(dice.uniform(math.log(low), math.log(high)))
 
 
-def _draw_size(dice: random.Random, *, least_windows: float = 0.05) -> _Size:
-    window_blocks = dice.choice((8, 8, 16, 16, 16, 32, 32, 64))
-    windows = min(max(MEDIAN_WINDOWS * math.exp(dice.gauss(0, 0.8)), least_windows), 4 * MEDIAN_WINDOWS)
-    total = int(min(windows * window_blocks * BLOCK_BYTES, MOST_BYTES)) + dice.randrange(2 * BLOCK_BYTES)
-    if dice.random() < 0.03 and least_windows < 1:
+def _draw_size(dice: random.Random, scale: Scale) -> _Size:
+    window_blocks = dice.choice(scale.windows)
+    windows = min(max(MEDIAN_WINDOWS * math.exp(dice.gauss(0, 0.8)), 0.05), 4 * MEDIAN_WINDOWS)
+    total = int(min(windows * window_blocks * BLOCK_BYTES, scale.most_bytes)) + dice.randrange(2 * BLOCK_BYTES)
+    if dice.random() < 0.03:
         total = dice.randrange(3 * BLOCK_BYTES)
     return _Size(total, max(total, 2000) / _log_uniform(dice, 0.3, 4.0), window_blocks)
 
@@ -168,9 +191,9 @@ def _draw_fault(dice: random.Random, kind: FaultKind, total: int) -> FaultPlan:
     )
 
 
-def _draw_any(seed: int, dice: random.Random) -> Scenario:
-    size = _draw_size(dice)
-    packet_bytes = dice.choice((24, 32, 32, 48, 100))
+def _draw_any(seed: int, dice: random.Random, scale: Scale) -> Scenario:
+    size = _draw_size(dice, scale)
+    packet_bytes = dice.choice(scale.packets)
     count = dice.choices(range(1, 9), weights=(15, 25, 22, 14, 8, 6, 5, 5))[0]
     servers = _draw_servers(dice, count, size, packet_bytes)
     streams = _draw_streams(dice, size)
@@ -210,15 +233,18 @@ def _upstream_bytes(plan: ClientPlan) -> int:
     return sum(plan.answers) if plan.program == "echo" else plan.request_bytes * len(plan.answers)
 
 
-def _draw_race(seed: int, dice: random.Random) -> Scenario:
-    window_blocks = dice.choice((24, 32, 48))
+def _draw_race(seed: int, dice: random.Random, scale: Scale) -> Scenario:
+    window_blocks, packet_bytes = dice.choice(scale.race_windows), scale.race_packet_bytes
     total = MEDIAN_WINDOWS * window_blocks * RACE_BLOCK_BYTES + dice.randrange(4096)
     size = _Size(total, 1.0, window_blocks)
-    servers = _draw_servers(dice, dice.choice((2, 2, 3, 3, 4, 6)), size, RACE_PACKET_BYTES)
+    servers = _draw_servers(dice, dice.choice((2, 2, 3, 3, 4, 6)), size, packet_bytes)
     # The window is what the rates need, or up to three times as much: twice the sum of rates x largest RTT.
     need = 2 * sum(plan.down.rate_bytes_s for plan in servers) * max(plan.rtt_s for plan in servers)
     factor = window_blocks * RACE_BLOCK_BYTES / (need * dice.uniform(1.0, 3.0))
-    calm = tuple(replace(plan, up=_calm(plan.up, factor), down=_calm(plan.down, factor)) for plan in servers)
+    calm = tuple(
+        replace(plan, up=_calm(plan.up, factor, packet_bytes), down=_calm(plan.down, factor, packet_bytes))
+        for plan in servers
+    )
     stream = ClientPlan(answers=(size.total_bytes,), finish=dice.choice(("bye", "half-close", "half-close-first")))
     return Scenario(
         name="race",
@@ -226,7 +252,7 @@ def _draw_race(seed: int, dice: random.Random) -> Scenario:
         servers=calm,
         streams=(stream,),
         block_bytes=RACE_BLOCK_BYTES,
-        packet_bytes=RACE_PACKET_BYTES,
+        packet_bytes=packet_bytes,
         window_blocks=window_blocks,
         first_window_blocks=window_blocks,
         send_window_blocks=window_blocks * 2,
@@ -234,12 +260,10 @@ def _draw_race(seed: int, dice: random.Random) -> Scenario:
     )
 
 
-def _calm(plan: LinkPlan, factor: float) -> LinkPlan:
+def _calm(plan: LinkPlan, factor: float, packet_bytes: int) -> LinkPlan:
     """Without loss, for the times of two runs are to be compared; with a queue of 50 to 100 ms."""
     rate = plan.rate_bytes_s * factor
-    return replace(
-        plan, loss=0.0, jitter_s=0.0, rate_bytes_s=rate, queue_bytes=int(max(12 * RACE_PACKET_BYTES, rate * 0.1))
-    )
+    return replace(plan, loss=0.0, jitter_s=0.0, rate_bytes_s=rate, queue_bytes=int(max(12 * packet_bytes, rate * 0.1)))
 
 
 def _draw_single(seed: int, dice: random.Random) -> Scenario:

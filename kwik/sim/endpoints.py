@@ -23,8 +23,8 @@ from kwik.sim.clock import Clock
 from kwik.sim.hosts import Core, Host
 from kwik.sim.network import CLIENT_ADDRESS, Network, Site
 from kwik.sim.paths import PathEnd
-from kwik.sim.scenario import SERVICE
-from kwik.sim.server_port import Pace, ServerPort
+from kwik.sim.scenario import SERVICE, ServerPlan
+from kwik.sim.server_port import ServerPort
 from kwik.types import Instant, PathId
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class ServerHost(Host):
     """A server's process: one incarnation. `instances` are all applications that it ever reached."""
 
     def __init__(
-        self, clock: Clock, network: Network, name: str, *, program: ProgramKind, greeting_bytes: int, pace: Pace
+        self, clock: Clock, network: Network, name: str, *, program: ProgramKind, greeting_bytes: int, plan: ServerPlan
     ) -> None:
         super().__init__(clock, network, name)
         self.side: ServerSide
@@ -131,7 +131,7 @@ class ServerHost(Host):
         self.alter: Callable[[PathId, int, bytes], bytes] | None = None
         self._program = program
         self._greeting_bytes = greeting_bytes
-        self._pace = pace
+        self._plan = plan
         self._next_path = 0
 
     @property
@@ -166,7 +166,7 @@ class ServerHost(Host):
             self.side.refused(key, ErrorCode.APPLICATION_DOWN, "nobody listens", now)
             return
         program = make_program(self._program, self._greeting_bytes, self.twist)
-        port = ServerPort(self, key, program, self._pace)
+        port = ServerPort(self, key, program, self._plan.pace, self._plan.taking)
         self.instances.append(port)
         self.apps[key] = port
         self.side.accepted(key, now)

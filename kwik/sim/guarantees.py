@@ -16,6 +16,9 @@ from kwik.sim.scenario import SERVICE, FaultKind, Scenario
 from kwik.sim.server_port import ServerPort
 from kwik.sim.watch import held_bytes
 from kwik.sim.world import Outcome, Place, World
+from kwik.types import PathId
+from kwik.wire import codec
+from kwik.wire.messages import ClientHello, Join
 
 RECOVERY_SLACK_S: Final = 45.0
 """An idle time-out and some turns: until a client can know that nobody is left."""
@@ -46,6 +49,7 @@ def breaches(outcome: Outcome) -> list[str]:
         found += check_exact(outcome, app, lineages)
         found += check_survival(outcome, app, lineages)
     found += check_memory(outcome)
+    found += check_strangers(outcome.world)
     found += check_instances(outcome)
     if outcome.ended:
         found += check_forgotten(outcome)
@@ -185,7 +189,7 @@ def _first_place(world: World, number: int) -> Place | None:
 def _stays(outcome: Outcome, place: Place) -> bool:
     """This server was never hurt for longer than a client must be able to wait."""
     scenario = outcome.world.scenario
-    if place.plan.refuses or place.plan.service != SERVICE:
+    if place.plan.refuses or place.plan.service != SERVICE or _is_doubled(scenario, place):
         return False
     for record in outcome.faults:
         plan = record.plan
@@ -197,6 +201,11 @@ def _stays(outcome: Outcome, place: Place) -> bool:
             if scenario.replicated:
                 return False
     return True
+
+
+def _is_doubled(scenario: Scenario, place: Place) -> bool:
+    """Clone and original look the same: whoever is met second cannot prove itself, and is not used."""
+    return place.plan.clone_of is not None or any(plan.clone_of == place.number for plan in scenario.servers)
 
 
 # ---------------------------------------------------------------- 5: memory
@@ -218,6 +227,30 @@ def check_memory(outcome: Outcome) -> list[str]:
     if world.watch.server_held_bytes > server_bound:
         found.append(f"5: a server held {world.watch.server_held_bytes} bytes; {server_bound} are allowed")
     return found
+
+
+# ---------------------------------------------------------------- 7: strangers
+
+
+def check_strangers(world: World) -> list[str]:
+    """7: no application of another service ran; a clone that had to prove itself heard nothing but hello and JOIN."""
+    found = []
+    for place in world.places:
+        if place.plan.service != SERVICE and any(host.instances for host in place.hosts):
+            found.append(f"7: {place.name} serves {place.plan.service} and was given a stream")
+        if place.plan.clone_of is not None:
+            found += _check_clone(world, place)
+    return found
+
+
+def _check_clone(world: World, place: Place) -> list[str]:
+    told: dict[PathId, list[codec.Received]] = {}
+    for item in world.watch.frames:
+        if item.host == place.name:
+            told.setdefault(item.path, []).append(item.frame)
+    unproved = [frames for frames in told.values() if any(isinstance(frame, Join) for frame in frames)]
+    wrong = [frame for frames in unproved for frame in frames if not isinstance(frame, ClientHello | Join)]
+    return [f"7: {place.name} could not prove itself and was told {type(wrong[0]).__name__}"] if wrong else []
 
 
 # ---------------------------------------------------------------- 8: who saw a stream

@@ -135,7 +135,7 @@ class Host:
 
     def note(self, path: PathId, pipe: int, data: bytes) -> None:
         """Bytes are about to be handed to the core: they go into the hash of this run."""
-        self.trace_hash = crc32(data, crc32(b"%d %d %.9f" % (path, pipe, self.clock.now), self.trace_hash))
+        self.trace_hash = crc32(data, hash((path, pipe, self.clock.now, self.trace_hash)) & 0xFFFFFFFF)
 
     # ------------------------------------------------------------ a turn
 
@@ -143,10 +143,11 @@ class Host:
         """Perform, give room, flush, arm the timer."""
         self._in_turn = True
         for rounds in range(MOST_ROUNDS):
-            acted = self._perform_all()
-            if not (self._give_room() or acted):
+            # Whoever wants room anew says so by an action.
+            if not self._perform_all() and rounds:
                 self.most_rounds = max(self.most_rounds, rounds)
                 break
+            self._give_room()
         else:
             raise MachineFault(f"{self.name}: no end of actions in one turn, at {self.clock.now:.6f} s")
         for end in list(self.ends.values()):
@@ -203,20 +204,17 @@ class Host:
         """The actions that only one side has."""
         raise MachineFault(f"{self.name}: {action} is not an action of this side")
 
-    def _give_room(self) -> bool:
-        """Ask each path that wants room until it is full or has said all; True if anything was said."""
+    def _give_room(self) -> None:
+        """Ask each path that wants room until it is full or has said all."""
         core = self.core
         now = self.clock.now
-        said = False
         for path, end in list(self.ends.items()):
             while core.wants_room(path) and end.is_writable and not end.is_over and (room := end.room()) > 0:
                 pieces = core.on_room(path, room, now)
                 if not pieces:
                     break
-                said = True
                 for pipe, data in pieces:
                     end.write(pipe, self.altered(path, pipe, data))
-        return said
 
     def altered(self, path: PathId, pipe: int, data: bytes) -> bytes:
         """What is really sent instead of this: a liar's process changes it."""

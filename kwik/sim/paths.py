@@ -205,6 +205,8 @@ class PathEnd:
         self._idle_from = clock.now
         self._credit_bytes: float | None = None
         self._last_words: tuple[str, int] | None = None
+        self._facts: PathFacts | None = None
+        """As measured last; None once something has changed."""
         self._early: deque[Packet] = deque(maxlen=INITIAL_PACKETS)
 
     # ------------------------------------------------------------ for the host
@@ -239,6 +241,7 @@ class PathEnd:
     def write(self, pipe: int, data: bytes) -> None:
         """Put bytes on a pipe; they leave with `flush`."""
         if not self.is_over:
+            self._facts = None
             self.sender.write(pipe, data)
 
     def ping(self, ping: int) -> None:
@@ -259,6 +262,11 @@ class PathEnd:
 
     def facts(self) -> PathFacts:
         """What the core may know."""
+        if self._facts is None:
+            self._facts = self._measure()
+        return self._facts
+
+    def _measure(self) -> PathFacts:
         sender = self.sender
         rtt = sender.rtt
         oldest = next(iter(sender.flight.values()), None)
@@ -292,6 +300,7 @@ class PathEnd:
 
     def start_rtt(self, rtt_s: float) -> None:
         """The handshake measured a round trip."""
+        self._facts = None
         self.sender.rtt.on_sample(rtt_s)
 
     # ------------------------------------------------------------ sending
@@ -308,6 +317,7 @@ class PathEnd:
 
     def _send(self, chunks: list[Chunk], pings: tuple[int, ...]) -> None:
         sender, now = self.sender, self.clock.now
+        self._facts = None
         size = self._rules.overhead_bytes + sum(len(chunk[2]) for chunk in chunks)
         acks, delay_s = self._receiver.take_acks(self.clock.now)
         packet = Packet(sender.next_number, now, size, chunks, pings, acks, delay_s)
@@ -353,6 +363,7 @@ class PathEnd:
             self._early.append(packet)
             return
         now = self.clock.now
+        self._facts = None
         self.last_packet_at = now
         self._credit_bytes = None
         self._idle_from = now
@@ -434,6 +445,7 @@ class PathEnd:
         wait_s = oldest.sent_at + sender.pto_s - self.clock.now
         if wait_s <= 1e-9:
             sender.backoff += 1
+            self._facts = None
             self._repeat([number for number, _ in zip(sender.flight, range(2), strict=False)])
             self._credit_bytes = None if self._credit_bytes is None else float(self._rules.packet_bytes)
             self.flush(always=True)

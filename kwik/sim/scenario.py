@@ -9,8 +9,8 @@ from kwik.config import Config, ServerConfig
 from kwik.sim.apps import ProgramKind, Twist
 from kwik.sim.client_app import ClientPlan
 from kwik.sim.link import LinkPlan
+from kwik.sim.pace import AT_ONCE, Pace
 from kwik.sim.paths import PathRules
-from kwik.sim.server_port import AT_ONCE, Pace
 
 SERVICE: Final = "files.example:80"
 
@@ -45,6 +45,8 @@ class ServerPlan:
     handshake_s: float = 0.001
     connect_s: float = 0.0002
     pace: Pace = AT_ONCE
+    taking: Pace = AT_ONCE
+    """How fast its application takes upstream."""
     twist: Twist | None = None
     lie: LieKind | None = None
     lie_at: int = 0

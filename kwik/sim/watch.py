@@ -50,9 +50,9 @@ class Watch:
         if self.tap:
             self._listen(world.client, "server")
 
-    def on_start(self, host: ServerHost) -> None:
-        """A server was started."""
-        if self.tap:
+    def on_start(self, host: ServerHost, *, is_suspect: bool) -> None:
+        """A server was started; what a suspect is told is always kept."""
+        if self.tap or is_suspect:
             self._listen(host, "client")
 
     def trace_of(self, name: str) -> Callable[[object], None] | None:

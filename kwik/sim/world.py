@@ -109,7 +109,7 @@ class World:
             name,
             program=scenario.program,
             greeting_bytes=scenario.greeting_bytes,
-            pace=plan.pace,
+            plan=plan,
         )
         host.twist, host.refuses, host.connect_s = plan.twist, plan.refuses, plan.connect_s
         if plan.lie is not None:
@@ -121,7 +121,7 @@ class World:
             scenario.server_config(place.number), incarnation, host.facts, self._fork(name), self.watch.trace_of(name)
         )
         place.host = place.site.host = host
-        self.watch.on_start(host)
+        self.watch.on_start(host, is_suspect=plan.clone_of is not None)
 
     # ------------------------------------------------------------ time
 

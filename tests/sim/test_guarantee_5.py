@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from kwik.sim.client_app import ClientPlan
+from kwik.sim.pace import Pace
 from kwik.sim.scenario import server
-from kwik.sim.server_port import Pace
 from tests.sim.runs import assert_complete, run, two
 
 

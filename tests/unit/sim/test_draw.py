@@ -17,7 +17,7 @@ def test_the_median_scenario_crosses_its_window_many_times():
 
 def test_the_mix():
     drawn = [draw(seed) for seed in range(600)]
-    assert {len(one.servers) for one in drawn} == set(range(1, 9))
+    assert {len(one.servers) for one in drawn} >= set(range(1, 9))
     assert {one.name for one in drawn} == {"any", "race", "single"}
     assert {fault.kind for one in drawn for fault in one.faults} >= {"kill", "restart", "kill-all", "path-break"}
     assert any(not one.replicated and len(one.servers) > 1 for one in drawn)

@@ -9,8 +9,8 @@ from kwik.sim.client_app import ClientPlan
 from kwik.sim.clock import START_S
 from kwik.sim.factories import PlainCores
 from kwik.sim.link import LinkPlan
+from kwik.sim.pace import Pace
 from kwik.sim.scenario import FaultPlan, Scenario, ServerPlan, server
-from kwik.sim.server_port import Pace
 from kwik.sim.world import World
 
 
