@@ -86,14 +86,15 @@ class DeliveryRate:
         if self._spell_start is None or n_bytes <= 0:
             return
         self._spell_bytes += n_bytes
-        self._last = now
-        if self._interval_start is None:
+        last, self._last = self._last, now
+        if self._interval_start is None or last is None or now <= self._interval_start:
             # What arrives first was on its way before the sample began: it starts the clock and is not counted.
             self._interval_start = now
             return
+        if now > last and last - self._interval_start >= max(self._min_interval_s, self._round_s):
+            # Not before all that arrived at one instant is counted: a packet may bring parts of several blocks.
+            self._close_interval(self._interval_start, last)
         self._bytes += n_bytes
-        if now - self._interval_start >= max(self._min_interval_s, self._round_s):
-            self._close_interval(self._interval_start, now)
 
     def on_idle(self, now: Instant) -> None:
         """The path owes nothing any more. Without effect if it did not owe anything."""

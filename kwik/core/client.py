@@ -302,7 +302,7 @@ class ClientCore:
             server_id=instance.id if instance is not None else "",
             state=state.value if isinstance(state.value, str) else state.name.lower(),
             smoothed_rtt_s=facts.smoothed_rtt_s if facts is not None else None,
-            rate_bytes_s=data.rate.rate_bytes_s(now) if data is not None else None,
+            rate_bytes_s=data.rate_bytes_s(now) if data is not None else None,
             outstanding_bytes=data.outstanding_bytes if data is not None else 0,
             received_bytes=data.received_bytes if data is not None else 0,
             silent=data.is_silent if data is not None else False,
@@ -350,7 +350,7 @@ class ClientCore:
         self._is_due = False
         self._timer.is_known = False
         for path in self._data.paths:
-            self._data.set_facts(path, self._facts(path, now))
+            self._data.set_facts(path, self._facts(path, now), now)
         for _ in range(SETTLE_ROUNDS):
             self._data.hints.early_path = self._control.early_path()
             self._data.settle(now)

@@ -46,8 +46,9 @@ def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: Da
     if path.id in view.dropped_paths and not book.remaining_of(path.id, view.number, piece.order):
         stream.counters.duplicate_bytes += len(payload)
         return False
+    owed = book.owed_of(path.id, view.number, piece.order)
     done = book.on_data(path.id, view.number, OrderId(piece.order), offset, len(payload))
-    path.release(len(payload), now)
+    path.release(owed - book.owed_of(path.id, view.number, piece.order), now)
     # The first bytes behind what is delivered start the clocks of the head of the line.
     is_first = view.produced <= stream.down.delivered
     view.produced = max(view.produced, piece.offset + size)
@@ -246,10 +247,12 @@ def _on_probed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame
 
 def _on_revoked(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Revoked, now: Instant) -> None:
     for number, block in frame.orders:
-        before = stream.down.book.remaining_of(path.id, view.number, number)
+        before = stream.down.book.owed_of(path.id, view.number, number)
         stream.down.book.on_revoked(path.id, view.number, OrderId(number), block)
-        after = stream.down.book.remaining_of(path.id, view.number, number)
-        path.release(before - after, now)
+        after = stream.down.book.owed_of(path.id, view.number, number)
+        # What was given up and comes all the same is owed again.
+        path.outstanding_bytes += max(0, after - before)
+        path.release(max(0, before - after), now)
 
 
 def _on_busy(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Busy, now: Instant) -> None:

@@ -37,3 +37,5 @@ class PathFacts:
     """Bytes sent and neither acknowledged nor declared lost."""
     lost_packets: int
     """Packets declared lost since the path began."""
+    received_bytes: int | None = None
+    """Bytes of all authenticated packets received since the path began, in whatever order they came."""

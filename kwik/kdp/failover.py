@@ -11,7 +11,7 @@ from kwik.kdp.granting import UNMEASURED_RATE
 from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView, ViewState
 from kwik.kdp.stream import Event, Phase
-from kwik.kdp.takeover import HOLD_S, Trouble, best_candidate
+from kwik.kdp.takeover import HOLD_S, UNHURRIED, Trouble, best_candidate, is_leaving
 from kwik.types import OrderId
 from kwik.wire import frames
 
@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from kwik.kdp.stream import ClientStream
     from kwik.types import Instance, Instant, Offset
 
-MIN_BEHIND_S = 0.05
-BEHIND_RTTS = 2.0
-"""Delivery stands for max(50 ms, 2 RTT) before an anchor that does not announce counts as fallen behind (SPEC §6.4)."""
+MIN_BEHIND_S = 0.025
+BEHIND_RTTS = 1.5
+"""Delivery stands for max(25 ms, 1.5 RTT) before an anchor that does not announce counts as fallen behind; what it has
+stood in all counts, less 1/50 of the time that has passed (SPEC §6.4)."""
+BEHIND_DECAY = 0.02
+OUTRUN_FACTOR = 2.0
+"""A helper takes over without need if its path is so much faster (SPEC §6.4)."""
+MIN_STUCK_S = 1.0
+STUCK_RTTS = 4.0
+"""Delivery stands for max(1 s, 4 RTT) with more produced: its server withholds it (SPEC §6.3)."""
 KEEP_UP_BLOCKS = 8
 """A successor of a draining anchor must have produced this far ahead of delivery (or as far as the anchor)."""
 MIN_CANDIDACY_S = 0.5
@@ -40,15 +47,20 @@ def step(stream: ClientStream, now: Instant) -> None:
         _give_up_pending(stream)
         return
     _unmask(stream, now)
+    if _is_withheld_for_good(stream, now):
+        stream.fail(ErrorCode.SERVER_GONE, "the server holds back what it has, and no other can take over; dial again")
+        return
     trouble = find_trouble(stream)
     if trouble is Trouble.NONE and _refuters(stream):
         trouble = Trouble.REFUTED
-    if trouble is Trouble.NONE and _is_behind(stream, now):
+    if trouble is Trouble.NONE and (_is_behind(stream, now) or stream.takeover.is_stuck):
         trouble = Trouble.SLOW
+    if trouble is Trouble.NONE and any(_outruns(stream, view, now) for view in stream.helpers()):
+        trouble = Trouble.OUTRUN
     if trouble is Trouble.NONE:
         _calm(stream)
         return
-    if trouble in (Trouble.DRAINING, Trouble.SLOW) and _changed_lately(stream, now):
+    if trouble in (Trouble.SLOW, *UNHURRIED) and _changed_lately(stream, now):
         return
     candidate = _candidate(stream, trouble, now)
     if candidate is not None:
@@ -83,26 +95,83 @@ def behind_at(stream: ClientStream) -> Instant | None:
 
 
 def _is_behind(stream: ClientStream, now: Instant) -> bool:
-    """Delivery stands, the anchor has said nothing of the next block, and an agreeing helper has produced it."""
-    anchor, down = stream.anchor, stream.down
+    """Delivery stands for want of announcements, and has done so for too long in all."""
     takeover = stream.takeover
-    block = down.delivered // down.block_bytes
-    stands = (
-        anchor is not None
-        and stream.phase is Phase.LIVE
-        and block not in anchor.announced.digests
-        and not any(copy.source == anchor.number and copy.filled for copy in down.parts.copies(block))
-        and any(
-            view.agreement.has_agreed and view.produced >= (block + 1) * down.block_bytes and view.live_paths()
-            for view in stream.helpers()
-        )
-    )
+    stands = _lacks_announcements(stream)
     if takeover.stuck_since is not None:
         # Many short waits are as bad as a long one.
         takeover.waited_s += now - takeover.stuck_since
+    takeover.waited_s = max(0.0, takeover.waited_s - BEHIND_DECAY * (now - takeover.looked_at))
+    takeover.looked_at = now
     takeover.stuck_since = now if stands else None
     due = behind_at(stream)
     return stands and due is not None and now >= due
+
+
+def _outruns(stream: ClientStream, view: ReplicaView, now: Instant) -> bool:
+    """An agreeing helper whose path is twice as fast and, queues included, no longer: as anchor it holds nobody up."""
+    anchor = stream.anchor
+    if anchor is None or stream.phase is not Phase.LIVE or not view.agreement.has_agreed or anchor.final is not None:
+        return False
+    ours, theirs = _swiftest(anchor, now), _swiftest(view, now)
+    if ours is None or theirs is None or not _keeps_up(stream, view) or is_leaving(view):
+        return False
+    return theirs[0] >= OUTRUN_FACTOR * ours[0] and theirs[1] <= ours[1]
+
+
+def _swiftest(view: ReplicaView, now: Instant) -> tuple[float, float] | None:
+    """Rate and smoothed RTT of its best path; None if it was not measured."""
+    paths = view.live_paths()
+    rate = paths[0].rate_bytes_s(now) if paths else None
+    return None if rate is None else (rate, paths[0].rtt_s)
+
+
+def _lacks_announcements(stream: ClientStream) -> bool:
+    """An agreeing helper has produced the next block, and the anchor has not said enough to take it from there."""
+    anchor, down = stream.anchor, stream.down
+    block = down.delivered // down.block_bytes
+    if anchor is None or stream.phase is not Phase.LIVE:
+        return False
+    if any(copy.source == anchor.number and copy.filled for copy in down.parts.copies(block)):
+        return False
+    able = [
+        view
+        for view in stream.helpers()
+        if view.agreement.has_agreed and view.produced >= (block + 1) * down.block_bytes and view.live_paths()
+    ]
+    if block not in anchor.announced.digests:
+        return bool(able)
+    # Its digest is known, but a helper's run can be compared only as a whole.
+    return bool(able) and not down.book.awaited(block) and not any(block in view.agreed for view in able)
+
+
+def _is_withheld_for_good(stream: ClientStream, now: Instant) -> bool:
+    """Note whether delivery stands although somebody has produced more; True when that has lasted too long."""
+    takeover, down, anchor = stream.takeover, stream.down, stream.anchor
+    waits = (
+        anchor is not None
+        and stream.phase in (Phase.LIVE, Phase.RECOVERING)
+        and any(view.produced > down.delivered for view in stream.usable_views())
+        and anchor.final != down.delivered
+        and down.peek(anchor, None) is None
+    )
+    if not waits:
+        takeover.stood_since = None
+    elif takeover.stood_since is None or takeover.stood_since[0] != down.delivered:
+        takeover.stood_since = (down.delivered, now)
+    due = stuck_at(stream)
+    takeover.is_stuck = due is not None and now >= due
+    stood = takeover.stood_since
+    return stood is not None and now >= stood[1] + stream.context.config.recovery_time_s
+
+
+def stuck_at(stream: ClientStream) -> Instant | None:
+    """When delivery, should it go on standing, counts as stuck; None while it does not stand."""
+    stood = stream.takeover.stood_since
+    if stood is None:
+        return None
+    rtt = max((path.rtt_s for view in stream.usable_views() for path in view.live_paths()), default=0.0)
+    return max(stood[1], stream.takeover.tried_at) + max(MIN_STUCK_S, STUCK_RTTS * rtt)
 
 
 def recruit(stream: ClientStream, now: Instant) -> int:
@@ -130,7 +199,7 @@ def replicas_wanted(stream: ClientStream) -> int:
     usable = len(stream.usable_views())
     if _is_network_limited(stream):
         wanted = max(wanted, 2 * usable + 1)
-    if stream.phase is Phase.RECOVERING:
+    if stream.phase is Phase.RECOVERING or stream.takeover.is_stuck:
         wanted = max(wanted, usable + 1)
     return min(wanted, config.max_replicas)
 
@@ -227,7 +296,7 @@ def _first_blocks(stream: ClientStream) -> int:
 
 
 def _enter_first_order(stream: ClientStream, view: ReplicaView, path: ClientPath, blocks: int, now: Instant) -> None:
-    rate = path.rate.rate_bytes_s(now) or UNMEASURED_RATE
+    rate = path.rate_bytes_s(now) or UNMEASURED_RATE
     due = now + path.rtt_s
     order = Order(OrderId(0), view.number, path.id, RangeSet(), now, due, rate)
     first = stream.down.floor // stream.down.block_bytes
@@ -291,7 +360,11 @@ def _candidate(stream: ClientStream, trouble: Trouble, now: Instant) -> ReplicaV
         if candidate is not None:
             takeover.begin(candidate, trouble, now)
         return candidate
-    views = [view for view in stream.usable_views() if trouble is not Trouble.DRAINING or _keeps_up(stream, view)]
+    views = stream.usable_views()
+    if trouble in UNHURRIED:
+        views = [view for view in views if _keeps_up(stream, view) and not is_leaving(view)]
+    if trouble is Trouble.OUTRUN:
+        views = [view for view in views if _outruns(stream, view, now)]
     fresh = [view for view in views if view.number not in takeover.passed_over]
     candidate = best_candidate(fresh, stream.anchor, stood, now)
     if candidate is None:
@@ -332,9 +405,9 @@ def _probe(stream: ClientStream, candidate: ReplicaView, trouble: Trouble) -> No
     if not candidate.announces_blocks:
         candidate.announces_blocks = True
         _tell_anchor(stream, candidate)
-    if trouble is Trouble.DRAINING and stream.takeover.stop_at(stream.down.delivered) is not None:
+    if trouble in UNHURRIED and stream.takeover.stop_at(stream.down.delivered) is not None:
         return
-    offset = _offset_ahead(stream) if trouble is Trouble.DRAINING else _stands_at(stream, candidate)
+    offset = _offset_ahead(stream) if trouble in UNHURRIED else _stands_at(stream, candidate)
     if len(candidate.open_probes) >= MAX_PROBES_USED:
         return
     number = stream.takeover.probe_at(offset)
@@ -406,7 +479,7 @@ def _change_anchor(stream: ClientStream, candidate: ReplicaView, now: Instant) -
 
     def counts(order: Order, block: int) -> bool:
         # Bytes of another replica than the anchor are of use only as whole blocks: it must have produced them.
-        if order.is_suspended:
+        if not order.is_awaited(block):
             return False
         return order.replica == candidate.number or stream.views[order.replica].produced >= (block + 1) * size
 

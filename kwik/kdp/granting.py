@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kwik.base.ranges import RangeSet
 from kwik.config import MIN_STREAM_EXTRA_BYTES
+from kwik.errors import ErrorCode
 from kwik.kdp import sending
 from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView, ViewState
@@ -35,11 +36,18 @@ COPY_SHARE_SMALL = 0.06
 COPY_SHARE_LARGE = 0.02
 COPY_SMALL_BYTES = 1 << 20
 """Copies may cost 6 % of the first MiB and 2 % of the rest (DESIGN §6)."""
+COPY_BURST_BYTES = 16384
+"""Copies that are free before the shares count: about what a server sends in its first flight (RFC 9002 §7.2), for
+until then nobody can know how slow its path is; at most a quarter of the first window."""
+MAX_WITHHELD = 3
+"""A helper that has held delivery up so often is used no more (SPEC §6.3)."""
 MIN_LATE_S = 0.020
 """A block is late this long after its own prediction, at least."""
 MIN_PATIENCE_S = 0.05
 PATIENCE_RTTS = 2.0
 """How long the head of the line is left to a helper whose announcement is on its way."""
+EXPECT_PATIENCES = 4
+"""After so many times that long blocks further on are not left to it either."""
 TAIL_BLOCKS = 4
 """The last blocks never go to an unproven path."""
 
@@ -90,15 +98,18 @@ def plan(stream: ClientStream, now: Instant) -> None:
     if not lanes:
         return
     book, size = stream.down.book, stream.down.block_bytes
+    if len(lanes) > 1:
+        _rebalance(stream, lanes, now)
     if book.unassigned and any(_is_worthwhile(lane, size) for lane in lanes):
         stream.context.scheduler.plan(list(book.unassigned), lanes, size)
         for lane in lanes:
             for first in range(0, len(lane.assigned), MAX_ORDER_BLOCKS):
                 _issue(stream, lane, lane.assigned[first : first + MAX_ORDER_BLOCKS], now)
             lane.assigned = []
+    if stream.takeover.is_stuck:
+        _give_up_head(stream, lanes, now)
     _force_head(stream, lanes, now)
     if len(lanes) > 1:
-        _rebalance(stream, lanes)
         _copy_late_head(stream, lanes, now)
         _end_game(stream, lanes, now)
 
@@ -107,7 +118,7 @@ def late_head_at(stream: ClientStream) -> Instant | None:
     """When the block that the reader waits for becomes late; None if none is on order, or a copy is under way."""
     down = stream.down
     block = down.delivered // down.block_bytes
-    orders = [order for order in down.book.covering(block) if not order.is_suspended]
+    orders = down.book.awaited(block)
     if not orders or any(order.is_copy for order in orders):
         return None
     order = orders[0]
@@ -144,7 +155,7 @@ def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
         if stream.context.order_counts.get(path.id, 0) < MAX_PATH_ORDERS_USED
         and stream.down.book.count_of(path.id, view.number) < MAX_ORDERS_USED
     ]
-    rates = {path.id: path.rate.rate_bytes_s(now) for _, path in pairs}
+    rates = {path.id: path.rate_bytes_s(now) for _, path in pairs}
     known = [rate for rate in rates.values() if rate]
     fallback = median(known) if known else UNMEASURED_RATE
     sole = len(stream.usable_views()) == 1 and len(pairs) == 1
@@ -200,10 +211,9 @@ def _expected_from(stream: ClientStream, view: ReplicaView, now: Instant) -> int
     anchor, book = stream.anchor, stream.down.book
     if anchor is None or view is anchor or view.agreement.differing or not view.agreed or book.final is not None:
         return None
-    end = patience_ends_at(stream)
-    if view.produced + stream.context.config.receive_window_bytes // 2 < anchor.produced or (
-        end is not None and now >= end
-    ):
+    idle, end = stream.idle_head, patience_ends_at(stream)
+    given_up = idle is not None and end is not None and now >= idle[1] + EXPECT_PATIENCES * (end - idle[1])
+    if given_up or view.produced + stream.context.config.receive_window_bytes // 2 < anchor.produced:
         return None
     return view.agreed.stop
 
@@ -261,33 +271,36 @@ def _as_ranges(blocks: list[int]) -> list[tuple[int, int]]:
     return [(start, stop - start) for start, stop in found]
 
 
-def _rebalance(stream: ClientStream, lanes: list[Lane]) -> None:
+def _rebalance(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
     """Take back what one lane cannot deliver soon when another one would be idle."""
     book, size = stream.down.book, stream.down.block_bytes
     idle = [lane for lane in lanes if lane.has_room(size)]
     if not idle or any(lane.may(start) for start, _ in book.unassigned for lane in idle):
         return
     for lane in lanes:
-        excess = lane.queued_bytes - max(lane.target_bytes, 2 * size) - size
-        if excess > 0:
-            _take_back(stream, lane, excess, idle)
+        keep = max(lane.target_bytes, 2 * size) + size
+        if lane.queued_bytes > keep:
+            _take_back(stream, lane, keep, idle, now)
 
 
-def _take_back(stream: ClientStream, lane: Lane, excess: int, idle: list[Lane]) -> None:
-    size = stream.down.block_bytes
-    orders = [o for o in stream.down.book.on_path(lane.path) if o.replica == lane.replica and o.remaining]
-    for order in sorted(orders, key=lambda order: -(order.remaining.stop or 0)):
-        if excess <= 0:
-            return
+def _take_back(stream: ClientStream, lane: Lane, keep: int, idle: list[Lane], now: Instant) -> None:
+    """All that the lane owes behind its first `keep` bytes, as far as an idle one may have it."""
+    book, size = stream.down.book, stream.down.block_bytes
+    path = stream.views[lane.replica].paths[lane.path]
+    for order in sorted(book.on_path(lane.path), key=lambda order: order.remaining.start or 0):
+        if order.replica != lane.replica or not order.remaining:
+            continue
         start, stop = order.remaining.start or 0, order.remaining.stop or 0
-        first, last = -(-max(stop - excess, start) // size), -(-stop // size)
+        first, last = -(-(start + keep) // size), -(-stop // size)
+        keep = max(0, keep - order.owed_bytes(size))
         if order.is_revoked or order.is_copy or first >= last:
             continue
         if any(other.eligible is None or other.eligible.overlaps(first, last) for other in idle):
-            excess -= order.remaining.total - sum(
-                b - a for a, b in order.remaining.within(start, max(start, first * size))
-            )
+            # The answer to the revoke may stand in that lane's own queue: its blocks are ordered elsewhere at once.
             revoke(stream, order, first)
+            given_up = book.give_up(order, first)
+            path.release(given_up, now)
+            lane.queued_bytes -= given_up
 
 
 def _copy_late_head(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
@@ -295,8 +308,42 @@ def _copy_late_head(stream: ClientStream, lanes: list[Lane], now: Instant) -> No
     due = late_head_at(stream)
     if due is None or now < due or stream.down.peek(stream.anchor, None) is not None:
         return
-    block = stream.down.delivered // stream.down.block_bytes
-    _copy(stream, block, lanes, now)
+    book, size = stream.down.book, stream.down.block_bytes
+    head = stream.down.delivered // size
+    late = book.awaited(head)[0]
+    if not _copy(stream, head, lanes, now):
+        return
+    # What stands behind it in the same queue is as late: where the lane is that slow it is copied at once as well.
+    rate = next((lane.rate_bytes_s for lane in lanes if (lane.replica, lane.path) == (late.replica, late.path)), None)
+    for block in range(head + 1, head + 1 + COPY_BURST_BYTES // size):
+        able = [lane for lane in lanes if lane.may(block) and lane.replica != late.replica]
+        if rate is None or book.covering(block) != [late] or not able:
+            return
+        if min(lane.eta_s(size) for lane in able) > (block - head) * size / rate or not _copy(stream, block, able, now):
+            return
+
+
+def _give_up_head(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
+    """Delivery is stuck: whoever withholds the next block is not waited for if another one can supply it."""
+    book, size = stream.down.book, stream.down.block_bytes
+    head = stream.down.delivered // size
+    asked = {order.replica for order in book.covering(head)}
+    others = [lane for lane in lanes if lane.may(head) and lane.replica not in asked]
+    if not others:
+        return
+    for order in book.awaited(head):
+        view = stream.views[order.replica]
+        path = view.paths.get(order.path)
+        given_up = book.give_up(order, head)
+        if path is not None:
+            path.release(given_up, now)
+        revoke(stream, order, head)
+        view.withheld += 1
+        if view.withheld >= MAX_WITHHELD and view is not stream.anchor:
+            stream.drop_view(view, ViewState.DIVERGENT, ErrorCode.DIVERGED)
+    stream.takeover.tried_at = now
+    if head in book.unassigned:
+        _issue(stream, min(others, key=lambda lane: lane.eta_s(size)), [head], now, copy=True)
 
 
 def _end_game(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
@@ -319,21 +366,24 @@ def _end_game(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
             _copy(stream, block, better, now)
 
 
-def _copy(stream: ClientStream, block: int, lanes: list[Lane], now: Instant) -> None:
+def _copy(stream: ClientStream, block: int, lanes: list[Lane], now: Instant) -> bool:
+    """Order a second copy where it comes soonest; False if nobody has it or the budget is spent."""
     size = stream.down.block_bytes
     sources = {(order.replica, order.path) for order in stream.down.book.covering(block)}
     able = [lane for lane in lanes if lane.may(block) and (lane.replica, lane.path) not in sources]
     if not able or not _spend(stream, size):
-        return
+        return False
     best = min(able, key=lambda lane: lane.eta_s(size))
     best.queued_bytes += size
     _issue(stream, best, [block], now, copy=True)
+    return True
 
 
 def _spend(stream: ClientStream, size: int) -> bool:
     produced = max((view.produced for view in stream.views.values()), default=0)
     small = min(produced, COPY_SMALL_BYTES)
-    allowed = COPY_SHARE_SMALL * small + COPY_SHARE_LARGE * (produced - small)
+    burst = min(COPY_BURST_BYTES, stream.context.config.first_window_bytes // 4)
+    allowed = burst + COPY_SHARE_SMALL * small + COPY_SHARE_LARGE * (produced - small)
     if stream.counters.copied_bytes + size > allowed:
         return False
     stream.counters.copied_bytes += size

@@ -27,6 +27,18 @@ class Order:
     is_suspended: bool = False
     """The path is silent: the blocks are wanted elsewhere, yet the data may still come."""
     is_revoked: bool = False
+    given_up_from: int | None = None
+    """From this block on nobody waits for it: those blocks are wanted elsewhere, yet the data may still come."""
+
+    def is_awaited(self, block: int) -> bool:
+        """Whether the block is left to this order."""
+        return not self.is_suspended and (self.given_up_from is None or block < self.given_up_from)
+
+    def owed_bytes(self, block_bytes: int) -> int:
+        """What is still to come and not given up."""
+        if self.given_up_from is None:
+            return self.remaining.total
+        return sum(stop - start for start, stop in self.remaining.within(0, self.given_up_from * block_bytes))
 
     def due_of(self, offset: Offset) -> Instant:
         """When the byte at `offset` is predicted to arrive."""
@@ -57,6 +69,10 @@ class OrderBook:
     def covering(self, block: int) -> list[Order]:
         """The orders that may still bring bytes of this block."""
         return self._by_block.get(block, [])
+
+    def awaited(self, block: int) -> list[Order]:
+        """The orders to which this block is left."""
+        return [order for order in self.covering(block) if order.is_awaited(block)]
 
     def is_coming(self, block: int, replica: int) -> bool:
         """Whether that replica still owes bytes of that block."""
@@ -133,8 +149,16 @@ class OrderBook:
         """The path speaks again: what nobody else was asked for stays with it."""
         for order in self.on_path(path):
             order.is_suspended = False
-            for block in self._blocks_of(order):
-                self.unassigned.subtract(block, block + 1)
+            self._keep(order)
+
+    def give_up(self, order: Order, block: int) -> int:
+        """The order is not waited for any longer from this block on; returns how many bytes that were."""
+        before = order.owed_bytes(self.block_bytes)
+        order.given_up_from = block if order.given_up_from is None else min(block, order.given_up_from)
+        for index in self._blocks_of(order):
+            if index >= block:
+                self._want(index)
+        return before - order.owed_bytes(self.block_bytes)
 
     def drop(self, path: PathId, replica: int | None = None) -> list[int]:
         """The path is gone (for one replica, or at all): its orders died; returns the blocks wanted again."""
@@ -154,11 +178,14 @@ class OrderBook:
         order = self._orders.get((path, replica, number))
         if order is None:
             return
-        order.is_revoked = False
+        order.is_revoked, order.given_up_from = False, None
         for index in [index for index in self._blocks_of(order) if index >= block]:
             order.remaining.subtract(index * self.block_bytes, (index + 1) * self.block_bytes)
             self._unlink_if_done(order, index)
             self._want(index)
+        # What is still to come of it was sent before the revoke arrived.
+        if not order.is_suspended:
+            self._keep(order)
         self._drop_if_done(order)
 
     def end_at(self, final: Offset | None) -> None:
@@ -186,12 +213,18 @@ class OrderBook:
 
     def owed_by(self, path: PathId, replica: int) -> int:
         """Bytes that this replica still owes on this path."""
-        return sum(order.remaining.total for order in self.on_path(path) if order.replica == replica)
+        orders = self._by_path.get(path, {})
+        return sum(order.owed_bytes(self.block_bytes) for order in orders if order.replica == replica)
 
     def remaining_of(self, path: PathId, replica: int, number: int) -> int:
-        """Bytes that one order may still bring."""
+        """Bytes that one order may still bring, given up or not."""
         order = self._orders.get((path, replica, OrderId(number)))
         return 0 if order is None else order.remaining.total
+
+    def owed_of(self, path: PathId, replica: int, number: int) -> int:
+        """Bytes for which one order is waited."""
+        order = self._orders.get((path, replica, OrderId(number)))
+        return 0 if order is None else order.owed_bytes(self.block_bytes)
 
     def forget_below(self, block: int) -> list[tuple[PathId, int]]:
         """Everything below is delivered: servers skip it, so nobody owes it; returns (path, bytes) that were owed."""
@@ -200,7 +233,9 @@ class OrderBook:
         released = []
         for index in [index for index in self._by_block if index < block]:
             for order in list(self._by_block[index]):
-                released.append((order.path, order.remaining.subtract(0, block * self.block_bytes)))
+                before = order.owed_bytes(self.block_bytes)
+                order.remaining.subtract(0, block * self.block_bytes)
+                released.append((order.path, before - order.owed_bytes(self.block_bytes)))
                 self._unlink_if_done(order, index)
                 self._drop_if_done(order)
         return released
@@ -217,10 +252,16 @@ class OrderBook:
         """Enter a block as unassigned unless it is held, or an order that counts still covers it."""
         if block in self._settled or block >= self.horizon or block in self.unassigned:
             return False
-        if any(not order.is_suspended for order in self.covering(block)):
+        if any(order.is_awaited(block) for order in self.covering(block)):
             return False
         self.unassigned.add(block, block + 1)
         return True
+
+    def _keep(self, order: Order) -> None:
+        """Its blocks are left to this order after all."""
+        for block in self._blocks_of(order):
+            if order.is_awaited(block):
+                self.unassigned.subtract(block, block + 1)
 
     def _rewant(self, order: Order) -> list[int]:
         return [block for block in self._blocks_of(order) if self._want(block)]

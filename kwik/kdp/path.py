@@ -24,6 +24,9 @@ START_FACTOR = 3
 """While starting up: this many times what came in the last round trip, so that slow start is never starved."""
 FLAT_ROUNDS = 2
 """Start-up ends after this many round trips without growth."""
+SHARE_WINDOW_BYTES = 1 << 20
+LEAST_SHARE = 0.25
+"""A path that has carried little downstream so far could carry more."""
 GROWTH = 1.25
 """Growth of a round that counts as growth (BBR's start-up exit, draft-ietf-ccwg-bbr §5.3.1.2)."""
 
@@ -55,6 +58,28 @@ class StartUp:
         self.is_over = self.flat_rounds >= FLAT_ROUNDS
 
 
+@dataclass(slots=True)
+class PayloadShare:
+    """How much of what a path carries is downstream: the rest is heads, announcements and other control frames."""
+
+    payload_bytes: float = 0.0
+    packet_bytes: float = 0.0
+
+    def on_packets(self, size: int) -> None:
+        """Packets of so many bytes came; what is long past counts less and less."""
+        self.packet_bytes += size
+        if self.packet_bytes > SHARE_WINDOW_BYTES:
+            self.packet_bytes /= 2
+            self.payload_bytes /= 2
+
+    @property
+    def ratio(self) -> float:
+        """Above 0, at most 1."""
+        if not self.packet_bytes or not self.payload_bytes:
+            return 1.0
+        return min(1.0, max(LEAST_SHARE, self.payload_bytes / self.packet_bytes))
+
+
 @dataclass(slots=True, eq=False)
 class ClientPath:
     """One path as the data plane sees it. `instance` is None until the hello was read."""
@@ -75,6 +100,7 @@ class ClientPath:
     is_draining: bool = False
     in_use: bool = True
     facts: PathFacts | None = None
+    share: PayloadShare = field(default_factory=PayloadShare)
 
     @property
     def rtt_s(self) -> float:
@@ -107,8 +133,25 @@ class ClientPath:
         """Bytes arrived; release tells what of them was owed."""
         self.received_bytes += size
         self.last_data_at = now
-        self.rate.on_delivered(size, now)
+        self.share.payload_bytes += size
+        if self.facts is None or self.facts.received_bytes is None:
+            self.rate.on_delivered(size, now)
         self.start_up.on_bytes(size, self.rtt_s, now)
+
+    def on_facts(self, facts: PathFacts | None, now: Instant) -> None:
+        """Fresh measurements. The rate is taken from packets: in order, bytes come in bursts behind each loss."""
+        before, self.facts = self.facts, facts
+        if before is None or facts is None or before.received_bytes is None or facts.received_bytes is None:
+            return
+        size = facts.received_bytes - before.received_bytes
+        if size > 0:
+            self.share.on_packets(size)
+            self.rate.on_delivered(size, now)
+
+    def rate_bytes_s(self, now: Instant) -> float | None:
+        """Delivery rate of the downstream's bytes; None before the first sample."""
+        rate = self.rate.rate_bytes_s(now)
+        return None if rate is None else rate * self.share.ratio
 
     def release(self, size: int, now: Instant) -> None:
         """Bytes are no longer outstanding: they came, or were revoked."""
@@ -118,7 +161,8 @@ class ClientPath:
 
     def target_bytes(self, rate_bytes_s: float, block_bytes: int) -> int:
         """How much should be outstanding so that the pipe never runs dry (DESIGN §6, fill every pipe)."""
-        steady = int(PIPE_FACTOR * rate_bytes_s * (self.rtt_s + SLACK_S)) + block_bytes
+        # The least RTT: the smoothed one holds our own queue, and would feed it.
+        steady = int(PIPE_FACTOR * rate_bytes_s * (self.min_rtt_s + SLACK_S)) + block_bytes
         if self.start_up.is_over:
             return max(steady, 2 * block_bytes)
         start = min(START_BYTES, 4 * block_bytes)

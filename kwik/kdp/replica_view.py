@@ -61,6 +61,8 @@ class ReplicaView:
     open_probes: set[int] = field(default_factory=set)
     next_order: int = 1
     announces_blocks: bool = False
+    withheld: int = 0
+    """How often delivery was stuck on a block that it owed."""
     delivered_bytes: int = 0
     first_data_at: Instant | None = None
     last_data_at: Instant | None = None

@@ -253,10 +253,10 @@ class DataSession:
             path.is_draining |= path.instance == instance
         self.touch_all()
 
-    def set_facts(self, path: PathId, facts: PathFacts | None) -> None:
+    def set_facts(self, path: PathId, facts: PathFacts | None, now: Instant) -> None:
         """Fresh facts of a path."""
         if path in self.paths:
-            self.paths[path].facts = facts
+            self.paths[path].on_facts(facts, now)
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
@@ -514,10 +514,13 @@ class DataSession:
             granting.patience_ends_at(stream),
             stream.end_due(),
             failover.behind_at(stream),
+            failover.stuck_at(stream),
             failover.candidacy_ends_at(stream),
         ]
         if stream.takeover.changed_at is not None:
             dues.append(stream.takeover.changed_at + takeover.HOLD_S)
+        if stream.takeover.stood_since is not None:
+            dues.append(stream.takeover.stood_since[1] + self.config.recovery_time_s)
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)
         if stream.phase in (Phase.PENDING, Phase.RECOVERING):

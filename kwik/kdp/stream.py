@@ -382,7 +382,7 @@ class ClientStream:
 
     def _owed(self, view: ReplicaView, path: ClientPath) -> int:
         book = self.down.book
-        return sum(o.remaining.total for o in book.orders() if o.replica == view.number and o.path == path.id)
+        return book.owed_by(path.id, view.number)
 
     def _close_all(self, code: int) -> None:
         self.machine.on(Event.ENDED)

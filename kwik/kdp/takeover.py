@@ -26,7 +26,13 @@ class Trouble(Enum):
     DEAD = "dead"
     DRAINING = "draining"
     SLOW = "slow"
+    OUTRUN = "outrun"
+    """A helper has a much faster path that is no longer: its announcements would come sooner."""
     REFUTED = "refuted"
+
+
+UNHURRIED = (Trouble.DRAINING, Trouble.OUTRUN)
+"""The anchor still serves: it is replaced at an offset ahead, without a pause."""
 
 
 class Takeover:
@@ -39,6 +45,13 @@ class Takeover:
         self.stuck_since: Instant | None = None
         self.waited_s = 0.0
         """How long delivery has stood, in all, for want of the present anchor's announcements."""
+        self.looked_at: Instant = 0.0
+        self.stood_since: tuple[Offset, Instant] | None = None
+        """Where delivery stands although more was produced, and since when."""
+        self.tried_at: Instant = 0.0
+        """When something was last done about it."""
+        self.is_stuck = False
+        """It has stood so for so long that silence alone does not explain it (SPEC §6.3)."""
         self.began_at: Instant = 0.0
         self.passed_over: set[int] = set()
         """Candidates that had their turn in this trouble."""
@@ -98,7 +111,7 @@ class Takeover:
 
     def stop_at(self, delivered: Offset) -> Offset | None:
         """While a living anchor is being replaced delivery must stand at the probed offset for a moment."""
-        if self.trouble is not Trouble.DRAINING:
+        if self.trouble not in UNHURRIED:
             return None
         if self.candidate is None:
             return None
@@ -117,16 +130,21 @@ def best_candidate(
     """
     able = [view for view in views if view is not anchor and _may_take_over(view, *stood)]
 
-    def merit(view: ReplicaView) -> tuple[bool, float, int, int]:
+    def merit(view: ReplicaView) -> tuple[bool, bool, float, int, int]:
         best = view.live_paths()[0]
-        return (view.agreement.has_agreed, best.rate.rate_bytes_s(now) or 0.0, view.produced, -view.number)
+        # One that is about to leave still finishes what it has: better than nobody.
+        rate = best.rate_bytes_s(now) or 0.0
+        return (not is_leaving(view), view.agreement.has_agreed, rate, view.produced, -view.number)
 
     return max(able, key=merit, default=None)
 
 
+def is_leaving(view: ReplicaView) -> bool:
+    """Its server drains."""
+    return any(path.is_draining for path in view.paths.values())
+
+
 def _may_take_over(view: ReplicaView, delivered: Offset, upstream_end: Offset) -> bool:
     if view.state is not ViewState.LIVE or not view.live_paths() or view.reset_at is not None:
-        return False
-    if any(path.is_draining for path in view.paths.values()):
         return False
     return view.final is None or (view.final >= delivered and view.taken >= upstream_end)

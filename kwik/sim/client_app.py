@@ -44,6 +44,11 @@ class ClientPlan:
         """Everything that an honest server sends."""
         return self.greeting_bytes + sum(self.answers)
 
+    @property
+    def leaves_at(self) -> int:
+        """Where abort and close really happen: nobody waits for more than there is."""
+        return min(self.leave_at, self.total_bytes)
+
 
 class ClientApp:
     """Drives one port of the client by its plan."""
@@ -112,7 +117,7 @@ class ClientApp:
             self.first_byte_at = now
         self.received += data
         self.host.core.consume(self.key, len(data), now)
-        if self.plan.finish in ("abort", "close") and len(self.received) >= self.plan.leave_at:
+        if self.plan.finish in ("abort", "close") and len(self.received) >= self.plan.leaves_at:
             self._leave("left", aborted=self.plan.finish == "abort")
             return
         self._reading.on_moved(len(data))
@@ -121,7 +126,7 @@ class ClientApp:
     def _limit(self) -> int:
         limit = self._reading.limit(len(self.received))
         if self.plan.finish in ("abort", "close"):
-            limit = min(limit, max(1, self.plan.leave_at - len(self.received))) if limit else 0
+            limit = min(limit, max(1, self.plan.leaves_at - len(self.received))) if limit else 0
         return limit
 
     # ------------------------------------------------------------ writing

@@ -157,6 +157,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.to_ack: list[int] = []
+        self.received_bytes = 0
         self._newest_at: Instant = 0.0
         self._acked_before: tuple[int, ...] = ()
         self._inboxes: dict[int, _Inbox] = {}
@@ -282,6 +283,7 @@ class PathEnd:
             congestion_window=int(sender.congestion.window_bytes),
             bytes_in_flight=sender.flight_bytes,
             lost_packets=sender.lost_packets,
+            received_bytes=self._receiver.received_bytes,
         )
 
     def close(self, code: int, reason: str) -> None:
@@ -367,6 +369,7 @@ class PathEnd:
         self.last_packet_at = now
         self._credit_bytes = None
         self._idle_from = now
+        self._receiver.received_bytes += packet.size
         if packet.acks:
             self._on_acks(packet.acks, packet.delay_s)
         if packet.number < 0:

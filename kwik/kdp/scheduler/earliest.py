@@ -13,6 +13,10 @@ from collections.abc import Iterable
 from kwik.kdp.scheduler import Lane
 from kwik.types import Range
 
+UNCERTAINTY = 0.5
+"""A prediction is off by up to this part of the time that a block takes on its lane: on a slow lane that is long, and
+the reader waits for it (the hysteresis of ECF, there 1/4 of the round trip)."""
+
 
 class Earliest:
     """The default scheduler."""
@@ -42,7 +46,7 @@ class Earliest:
         best: int | None = None
         best_eta = 0.0
         for index, lane in enumerate(lanes):
-            eta = lane.eta_s(block_bytes) + charged[index] / lane.rate_bytes_s
+            eta = lane.eta_s(block_bytes) + (charged[index] + UNCERTAINTY * block_bytes) / lane.rate_bytes_s
             if not lane.may(block):
                 if not lane.expects(block):
                     continue

@@ -87,7 +87,8 @@ class TestTarget:
     def test_in_steady_state_it_fills_the_pipe(self):
         path = make()
         path.start_up.is_over = True
-        expected = int(PIPE_FACTOR * 1e6 * (0.040 + SLACK_S)) + 16384
+        assert path.min_rtt_s < path.rtt_s
+        expected = int(PIPE_FACTOR * 1e6 * (path.min_rtt_s + SLACK_S)) + 16384
         assert path.target_bytes(1e6, 16384) == expected
         assert path.target_bytes(1.0, 16384) == 2 * 16384
 

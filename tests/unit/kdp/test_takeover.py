@@ -133,11 +133,14 @@ class TestCandidates:
             path.is_silent = True
         assert best_candidate([silent, view_of(3, paths=0)], None, (0, 0), NOW) is None
 
-    def test_none_that_was_reset_or_drains(self):
-        reset, draining = view_of(2), view_of(3)
+    def test_none_that_was_reset_and_one_that_drains_only_if_nobody_else_can(self):
+        reset, draining, staying = view_of(2), view_of(3), view_of(4)
         reset.reset_at = 10
+        draining.agreement.has_agreed = True
         next(iter(draining.paths.values())).is_draining = True
-        assert best_candidate([reset, draining], None, (0, 0), NOW) is None
+        assert best_candidate([reset], None, (0, 0), NOW) is None
+        assert best_candidate([reset, draining], None, (0, 0), NOW) is draining
+        assert best_candidate([reset, draining, staying], None, (0, 0), NOW) is staying
 
     @pytest.mark.parametrize(("taken", "may"), [(9, False), (10, True)])
     def test_one_that_sent_fin_only_with_all_of_the_upstream(self, taken: int, may: bool):

@@ -38,7 +38,7 @@ def test_a_full_quick_lane_is_waited_for_and_the_slow_one_gets_what_lies_further
     quick, slow = lane_of(1, rate=1e6, rtt=0.01, target=BLOCK), lane_of(2, rate=1e5, rtt=0.05, target=RICH)
     Earliest().plan([(0, 80)], [quick, slow], BLOCK)
     assert quick.assigned == [0]
-    assert slow.assigned[:1] == [49]  # 10 ms and a millisecond a block there, 60 ms here
+    assert slow.assigned[:1] == [53]  # 10 ms and a millisecond a block there, here 60 ms and half of a block's 10 ms
 
 
 def test_a_lane_that_may_not_have_a_block_leaves_it_to_others():
