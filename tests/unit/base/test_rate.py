@@ -194,3 +194,13 @@ def test_no_sample_exceeds_what_the_shortest_interval_allows(script: list[tuple[
 def test_senseless_lengths_are_refused(arguments: dict[str, float]):
     with pytest.raises(ValueError, match=r"min_interval_s|round trip"):
         DeliveryRate(**arguments)
+
+
+def test_what_arrives_at_one_instant_is_one_arrival():
+    """A packet brings the end of one block and the beginning of the next: two deliveries, and no time between."""
+    rate = DeliveryRate(0.01)
+    rate.on_busy(1000.0)
+    for number in range(20):
+        for size in (300, 900):
+            rate.on_delivered(size, 1000.0 + number * 0.03)
+    assert rate.rate_bytes_s(1000.6) == pytest.approx(1200 / 0.03)

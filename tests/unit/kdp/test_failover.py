@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kwik.errors import ErrorCode
+from kwik.types import PathId
 from kwik.wire import frames
 from tests.unit.kdp.naive import naive_pair
 from tests.unit.kdp.session_rig import BLOCK, OTHER, P1, P2, P3, TEXT, SessionRig, instance
@@ -388,3 +389,86 @@ class TestRecovery:
         failure = rig.failed(key)
         assert failure is not None
         assert not failure.refused
+
+
+class TestOutrun:
+    """A helper whose path is twice as fast, and no longer, takes over without need and without a pause."""
+
+    @staticmethod
+    def _measured(rig: SessionRig, path: PathId, rate: float, rtt_s: float) -> None:
+        state = rig.session.paths[path]
+        rig.facts(path, smoothed_rtt_s=rtt_s)
+        state.rate.on_busy(rig.now)
+        for number in range(1, 20):
+            state.rate.on_delivered(int(rate * 0.1), rig.now - 2.0 + number * 0.1)
+
+    def _pair(self, rig: SessionRig, *, rate: float, rtt_s: float) -> tuple[int, int, int]:
+        key, anchor, helper = rig.pair()
+        rig.announce(anchor, P1)
+        rig.announce_run(helper, P2)
+        self._measured(rig, P1, 10_000, 0.1)
+        self._measured(rig, P2, rate, rtt_s)
+        for replica, path in ((anchor, P1), (helper, P2)):
+            rig.tell(frames.Produced(replica, 16 * BLOCK), path)
+        rig.wait(0.001)
+        return key, anchor, helper
+
+    @pytest.mark.parametrize(
+        ("rate", "rtt_s", "is_asked"), [(30_000, 0.05, True), (15_000, 0.05, False), (30_000, 0.2, False)]
+    )
+    def test_who_is_asked(self, rig: SessionRig, rate: float, rtt_s: float, is_asked: bool):
+        self._pair(rig, rate=rate, rtt_s=rtt_s)
+        assert bool(rig.hear_only(frames.Probe, P2)) is is_asked
+
+    def test_it_is_asked_for_an_offset_ahead_and_takes_over_there(self, rig: SessionRig):
+        key, anchor, helper = self._pair(rig, rate=30_000, rtt_s=0.05)
+        (probe,) = rig.hear_only(frames.Probe, P2)
+        assert probe.offset > rig.stream(key).down.delivered
+        rig.answer(probe, P2)
+        assert anchor_of(rig, key) == anchor
+        rig.supply(anchor, P1, below=probe.offset // BLOCK)
+        rig.read(key)
+        rig.wait(0.001)
+        assert anchor_of(rig, key) == helper
+
+
+class TestWithheld:
+    """The path speaks and the bytes do not come (SPEC §6.3)."""
+
+    def test_another_replica_takes_over(self, rig: SessionRig):
+        key, _, helper = rig.pair()
+        for replica, path in ((1, P1), (helper, P2)):
+            rig.tell(frames.Produced(replica, 1000), path)
+        for _ in range(4):
+            rig.facts(P1)
+            rig.facts(P2)
+            rig.wait(0.4)
+        probes = rig.hear_only(frames.Probe, P2)
+        assert probes
+        rig.answer(probes[-1], P2)
+        assert anchor_of(rig, key) == helper
+
+    def test_with_nobody_else_the_stream_is_reset_in_bounded_time(self, rig: SessionRig):
+        rig.path(P1, "a", replicated=False)
+        key, anchor = rig.live()
+        rig.tell(frames.Produced(anchor, 1000))
+        steps = int(rig.session.config.recovery_time_s / 0.5)
+        for step in range(steps + 3):
+            assert (rig.failed(key) is None) is (step < steps), step
+            if rig.failed(key) is not None:
+                break
+            rig.facts(P1)
+            rig.wait(0.5)
+        assert rig.failed(key) is not None
+
+    def test_each_byte_that_comes_begins_the_time_anew(self, rig: SessionRig):
+        rig.path(P1, "a", replicated=False)
+        key, anchor = rig.live()
+        rig.tell(frames.Produced(anchor, 1000))
+        for offset in range(6):
+            rig.data(anchor, 0, offset, TEXT[offset : offset + 1])
+            rig.read(key)
+            for _ in range(int(rig.session.config.recovery_time_s * 0.8)):
+                rig.facts(P1)
+                rig.wait(1.0)
+        assert rig.failed(key) is None

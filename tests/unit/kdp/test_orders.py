@@ -42,6 +42,56 @@ def fault(book: OrderBook, path: PathId, replica: int, number: int, *span: int) 
     return caught.value.code
 
 
+class TestGivingUp:
+    """What is taken back is wanted elsewhere at once, although its bytes may still come."""
+
+    def test_the_tail_is_wanted_and_no_longer_owed(self):
+        book = make()
+        book.give_up(given := give(book, 1, [0, 1, 2, 3]), 2)
+        assert list(book.unassigned) == [(2, 8)]
+        assert (book.owed_by(P1, 1), book.owed_of(P1, 1, 1), book.remaining_of(P1, 1, 1)) == (32, 32, 64)
+        assert [book.awaited(block) for block in (1, 2)] == [[given], []]
+        assert book.covering(2) == [given]
+
+    def test_it_says_how_many_bytes_that_were_and_nothing_twice(self):
+        book = make()
+        given = give(book, 1, [0, 1, 2, 3])
+        assert [book.give_up(given, block) for block in (3, 2, 2, 3)] == [16, 16, 0, 0]
+
+    def test_its_bytes_may_still_come(self):
+        book = make()
+        book.give_up(give(book, 1, [0, 1]), 0)
+        assert book.on_data(P1, 1, OrderId(1), 0, 32)
+        assert fault(book, P1, 1, 1, 0, 1) == ErrorCode.UNAUTHORISED_DATA
+
+    def test_what_the_server_had_sent_before_the_revoke_is_left_to_it(self):
+        book = make(4)
+        book.give_up(give(book, 1, [0, 1, 2, 3]), 1)
+        book.on_revoked(P1, 1, OrderId(1), 3)
+        assert list(book.unassigned) == [(3, 4)]
+        assert book.owed_by(P1, 1) == 48
+
+    def test_a_block_that_another_order_brings_is_not_wanted_again(self):
+        book = make(4)
+        first = give(book, 1, [0, 1])
+        give(book, 2, [1], P2, replica=2)
+        book.give_up(first, 1)
+        assert list(book.unassigned) == [(2, 4)]
+
+    def test_a_path_that_speaks_again_does_not_get_back_what_was_given_up(self):
+        book = make(4)
+        book.give_up(give(book, 1, [0, 1]), 1)
+        book.suspend(P1)
+        assert list(book.unassigned) == [(0, 4)]
+        book.resume(P1)
+        assert list(book.unassigned) == [(1, 4)]
+
+    def test_what_is_delivered_is_released_once(self):
+        book = make(4)
+        book.give_up(give(book, 1, [0, 1]), 1)
+        assert sum(size for _, size in book.forget_below(2)) == 16
+
+
 class TestAuthorisation:
     def test_bytes_of_an_order_come_once_and_in_any_pieces(self):
         book = make()

@@ -10,12 +10,15 @@ from kwik.kdp.facts import PathFacts
 from kwik.kdp.path import (
     DEFAULT_RTT_S,
     FLAT_ROUNDS,
+    LEAST_SHARE,
     MIN_SILENCE_S,
     PIPE_FACTOR,
+    SHARE_WINDOW_BYTES,
     SLACK_S,
     START_BYTES,
     START_FACTOR,
     ClientPath,
+    PayloadShare,
     StartUp,
 )
 from kwik.types import PathId
@@ -146,3 +149,40 @@ class TestSilence:
         for facts in (None, replace(FACTS, smoothed_rtt_s=None)):
             assert make(facts).rtt_s == DEFAULT_RTT_S
             assert make(facts).silent_at(NOW) == pytest.approx(NOW + DEFAULT_RTT_S)
+
+
+class TestRateByPackets:
+    def test_bytes_that_a_loss_held_up_say_nothing_about_the_rate(self):
+        """Packets come evenly; their bytes come all at once, when the missing one has been repeated."""
+        path = make(replace(FACTS, received_bytes=0))
+        path.on_ordered(100_000, NOW)
+        for number in range(1, 41):
+            now = NOW + number * 0.05
+            path.on_facts(replace(FACTS, received_bytes=number * 1200), now)
+            if number % 20 == 0:
+                path.on_data(20 * 1200, now)
+        assert path.rate_bytes_s(NOW + 2.0) == pytest.approx(24_000, rel=0.01)
+
+    def test_what_is_not_downstream_does_not_count(self):
+        path = make(replace(FACTS, received_bytes=0))
+        path.on_ordered(100_000, NOW)
+        for number in range(1, 41):
+            path.on_facts(replace(FACTS, received_bytes=number * 1200), NOW + number * 0.05)
+            path.on_data(600, NOW + number * 0.05)
+        assert path.rate_bytes_s(NOW + 2.0) == pytest.approx(12_000, rel=0.01)
+
+    def test_a_path_that_carried_only_announcements_may_be_faster_than_it_looks(self):
+        share = PayloadShare()
+        share.on_packets(1000)
+        assert share.ratio == 1.0
+        share.payload_bytes += 1
+        assert share.ratio == LEAST_SHARE
+
+    def test_the_past_counts_less_and_less(self):
+        share = PayloadShare()
+        share.on_packets(SHARE_WINDOW_BYTES)
+        for _ in range(100):
+            share.payload_bytes += 50_000
+            share.on_packets(50_000)
+        assert share.ratio == pytest.approx(1.0, abs=0.05)
+        assert share.packet_bytes <= SHARE_WINDOW_BYTES
