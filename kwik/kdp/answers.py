@@ -245,6 +245,7 @@ def _on_probed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame
 
 
 def _on_revoked(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Revoked, now: Instant) -> None:
+    view.revokes[path.id] = max(0, view.revokes.get(path.id, 0) - 1)
     for number, block in frame.orders:
         before = stream.down.book.remaining_of(path.id, view.number, number)
         stream.down.book.on_revoked(path.id, view.number, OrderId(number), block)

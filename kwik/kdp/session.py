@@ -262,6 +262,9 @@ class DataSession:
 
     def on_frame(self, path: PathId, frame: ServerFrame, now: Instant) -> None:
         """A KDP frame of a server's control pipe. Raises LocalProtocolError."""
+        state = self.paths.get(path)
+        if state is not None and state.outbox.on_answer(frame):
+            self.actions.append(WakePath(path))
         self._route(path, getattr(frame, "replica", -1), frame, now)
 
     def on_data(self, path: PathId, piece: DataPiece, now: Instant) -> None:
