@@ -202,7 +202,7 @@ class ServerReplica:
     def on_ack(self, floor: Offset, credit: Offset) -> None:
         """Floor and credit, absolute and monotone."""
         if floor % self.block_bytes:
-            raise LocalProtocolError(f"floor {floor} is not the start of a block")
+            raise LocalProtocolError(f"floor {floor} is not the start of a block", field="floor")
         self.producer.credit = max(self.producer.credit, credit)
         self.producer.set_floor(floor)
 
@@ -217,7 +217,9 @@ class ServerReplica:
         """Orders to drop; confirmed one by one."""
         duty = self.duties[path]
         if len(duty.revoked) >= MAX_REVOKES:
-            raise LocalProtocolError(f"more than {MAX_REVOKES} REVOKEs are unanswered", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"more than {MAX_REVOKES} REVOKEs are unanswered", code=ErrorCode.LIMIT, field="orders"
+            )
         confirmed = tuple((number, duty.orders.revoke(OrderId(number), block)) for number, block in revoke.orders)
         duty.revoked.append(frames.Revoked(self.number, confirmed))
 
@@ -225,11 +227,13 @@ class ServerReplica:
         """A question for the pair at an offset; answered when the output gets there."""
         duty = self.duties[path]
         if len(duty.probes) >= MAX_PROBES:
-            raise LocalProtocolError(f"more than {MAX_PROBES} probes are unanswered", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"more than {MAX_PROBES} probes are unanswered", code=ErrorCode.LIMIT, field="probe"
+            )
         if probe.offset < self.producer.floor:
-            raise LocalProtocolError(f"probe at {probe.offset}, below the floor {self.producer.floor}")
+            raise LocalProtocolError(f"probe at {probe.offset}, below the floor {self.producer.floor}", field="offset")
         if self.announcer is None:
-            raise LocalProtocolError("probe of a stream that is not hashed")
+            raise LocalProtocolError("probe of a stream that is not hashed", field="replica")
         duty.probes.append(probe)
 
     def on_ask(self, path: PathId, ask: frames.AskDigests) -> None:
@@ -238,7 +242,9 @@ class ServerReplica:
         asked = sum(waiting.count for waiting in duty.asks) + ask.count
         if asked > MAX_ASKED_BLOCKS or ask.count == 0:
             raise LocalProtocolError(
-                f"{asked} digests are asked for at once, 1 to {MAX_ASKED_BLOCKS} may", code=ErrorCode.LIMIT
+                f"{asked} digests are asked for at once, 1 to {MAX_ASKED_BLOCKS} may",
+                code=ErrorCode.LIMIT,
+                field="count",
             )
         duty.asks.append(ask)
 

@@ -109,7 +109,9 @@ class DataServer:
         state = self._paths[path]
         if isinstance(frame, frames.Open | frames.Attach):
             if not state.unanswered.may_take(frame):
-                raise LocalProtocolError("too many of these are unanswered on this path", code=ErrorCode.LIMIT)
+                raise LocalProtocolError(
+                    "too many of these are unanswered on this path", code=ErrorCode.LIMIT, field="replica"
+                )
             if isinstance(frame, frames.Open):
                 self._on_open(path, state, frame)
             else:
@@ -137,15 +139,17 @@ class DataServer:
         # Late frames: of a replica that is gone, or that an ATTACH has moved to another path.
         if number in session.dead or number in session.replicas:
             return None
-        raise LocalProtocolError(f"replica {number} is not open on this path")
+        raise LocalProtocolError(f"replica {number} is not open on this path", field="replica")
 
     def _on_open(self, path: PathId, state: ServerPath, opened: frames.Open) -> None:
         session = self._sessions[state.session]
         if opened.replica in session.replicas:
-            raise LocalProtocolError(f"replica {opened.replica} was opened twice")
+            raise LocalProtocolError(f"replica {opened.replica} was opened twice", field="replica")
         # Before anything is reserved: a broken OPEN leaves nothing behind.
         if opened.floor + opened.first_grant_blocks * opened.block_bytes >= opened.credit + opened.block_bytes > 0:
-            raise LocalProtocolError("the first grant reaches beyond the credit", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                "the first grant reaches beyond the credit", code=ErrorCode.LIMIT, field="first_grant_blocks"
+            )
         refusal = self._why_not(session, opened)
         cap = 0 if refusal else self._reserve(opened.block_bytes)
         if refusal is None and cap == 0:
@@ -249,7 +253,9 @@ class DataServer:
     def _on_grant(self, path: PathId, replica: ServerReplica, grant: frames.Grant) -> None:
         owed = sum(len(other.duties[path].orders) for other in self._paths[path].replicas.values())
         if owed >= MAX_PATH_ORDERS:
-            raise LocalProtocolError(f"more than {MAX_PATH_ORDERS} orders on a path", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"more than {MAX_PATH_ORDERS} orders on a path", code=ErrorCode.LIMIT, field="order"
+            )
         replica.on_grant(path, grant)
 
     def _on_revoke(self, path: PathId, replica: ServerReplica, revoke: frames.Revoke) -> None:
@@ -266,7 +272,9 @@ class DataServer:
 
     def _on_close(self, path: PathId, replica: ServerReplica, close: frames.Close) -> None:
         if len(self._paths[path].farewells) >= MAX_CLOSES:
-            raise LocalProtocolError(f"more than {MAX_CLOSES} CLOSEs are unanswered", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"more than {MAX_CLOSES} CLOSEs are unanswered", code=ErrorCode.LIMIT, field="replica"
+            )
         aborted = close.code != ErrorCode.NO_ERROR
         session = self._paths[path].session
         was_connecting = replica.state is ReplicaState.CONNECTING
