@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import kwik
 from kwik import aio
+from kwik.quic.certs import issue, make_ca, write_issued
 from tests.net.services import Service, echo, receive_all
 
 CONFIG = kwik.Config(discovery_time_s=0.1)
@@ -127,30 +129,32 @@ def test_a_kwik_server_that_answers_is_used(echo_service: Service):
         assert not conn.is_fallback
 
 
-async def test_a_refusal_is_an_answer(echo_service: Service, plain: Plain):
+async def test_a_refusal_is_an_answer(plain: Plain, tmp_path: Path):
     """A Kwik server whose application is down has answered: going round it would go round what it stands for."""
 
     async def down() -> socket.socket:
         raise ConnectionRefusedError("down")
 
-    async with await aio.start_server(
+    ca = make_ca()
+    (tmp_path / "ca.pem").write_bytes(ca.cert_pem)
+    files = {"certfile": tmp_path / "cert.pem", "keyfile": tmp_path / "key.pem"}
+    write_issued(issue(ca, ["127.0.0.1"]), files["certfile"], files["keyfile"])
+    server = await aio.start_server(
         None,
         "127.0.0.1:0",
-        service="echo.example:7",
+        service=plain.name,
         connect=down,
-        certfile=echo_service.certfile,
-        keyfile=echo_service.keyfile,
-    ) as server:
+        certfile=files["certfile"],
+        keyfile=files["keyfile"],
+    )
+    async with server:
+        servers = [str(server.addresses[0])]
         with pytest.raises(kwik.ConnectRefused) as caught:
             await aio.dial(
-                "echo.example:7",
-                servers=[str(server.addresses[0])],
-                cafile=echo_service.cafile,
-                fallback="tcp",
-                confirm=True,
-                timeout=20,
+                plain.name, servers=servers, cafile=tmp_path / "ca.pem", fallback="tcp", confirm=True, timeout=20
             )
     assert not isinstance(caught.value, kwik.NoServers)
+    assert plain.accepted == 0
 
 
 def test_an_error_tells_of_both(plain: Plain, nobody: str):
