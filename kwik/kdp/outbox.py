@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from kwik.wire import frames
 from kwik.wire.codec import ClientFrame, ServerFrame
 
+_REQUESTS: Final = (frames.Open, frames.Attach)
+_ANSWERS: Final = (frames.Opened, frames.Refused, frames.Attached, frames.Closed)
 MAX_OPENS = 256
 MAX_ATTACHS = 256
 """Unanswered requests per path (SPEC §7)."""
@@ -35,7 +38,7 @@ class Unanswered:
 
     def on_answer(self, frame: ServerFrame) -> bool:
         """A frame of the server goes out, or has come; True if it answers a request."""
-        if not isinstance(frame, frames.Opened | frames.Refused | frames.Attached | frames.Closed):
+        if not isinstance(frame, _ANSWERS):
             return False
         number = frame.replica
         was_waiting = self.waits_for(number)
@@ -71,7 +74,7 @@ class Outbox:
     def append(self, frame: ClientFrame) -> None:
         """Queue a frame."""
         replica: int = frame.replica  # type: ignore[union-attr]
-        if isinstance(frame, frames.Open | frames.Attach):
+        if isinstance(frame, _REQUESTS):
             if replica in self._holding or not self._unanswered.may_take(frame):
                 self._holding.add(replica)
             else:
