@@ -12,7 +12,7 @@ from typing import Final
 from kwik.wire import frames
 from kwik.wire.codec import ClientFrame, ServerFrame
 
-_REQUESTS: Final = (frames.Open, frames.Attach)
+REQUESTS: Final = (frames.Open, frames.Attach)
 _ANSWERS: Final = (frames.Opened, frames.Refused, frames.Attached, frames.Closed)
 MAX_OPENS = 256
 MAX_ATTACHS = 256
@@ -74,7 +74,7 @@ class Outbox:
     def append(self, frame: ClientFrame) -> None:
         """Queue a frame."""
         replica: int = frame.replica  # type: ignore[union-attr]
-        if isinstance(frame, _REQUESTS):
+        if isinstance(frame, REQUESTS):
             if replica in self._holding or not self._unanswered.may_take(frame):
                 self._holding.add(replica)
             else:

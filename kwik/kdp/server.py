@@ -14,7 +14,7 @@ from kwik.errors import ErrorCode, LocalProtocolError
 from kwik.kdp.actions import Accept, PortDone, PortReadable, PortReset, PortWritable, WakePath
 from kwik.kdp.digest import ALGORITHMS
 from kwik.kdp.flow import MemoryPool
-from kwik.kdp.outbox import Unanswered
+from kwik.kdp.outbox import REQUESTS, Unanswered
 from kwik.kdp.replica import ReplicaInput, ReplicaState, ServerReplica
 from kwik.kdp.upstream_sink import UpstreamSink
 from kwik.types import Instant, PathId
@@ -107,7 +107,7 @@ class DataServer:
     def on_frame(self, path: PathId, frame: ClientFrame, now: Instant) -> None:
         """A KDP frame of the control pipe."""
         state = self._paths[path]
-        if isinstance(frame, frames.Open | frames.Attach):
+        if isinstance(frame, REQUESTS):
             if not state.unanswered.may_take(frame):
                 raise LocalProtocolError(
                     "too many of these are unanswered on this path", code=ErrorCode.LIMIT, field="replica"
