@@ -8,9 +8,9 @@ Where things are, from the top down; each part knows only those below it:
 
 - `kwik.cli`, `kwik.apps`: what a person runs
 - `kwik.aio`, `kwik.blocking`, `kwik.conn`: the socket face
-- `kwik.engine`: drives the cores; `kwik.quic`, `kwik.discovery`, `kwik.observe`, `kwik.sim`: the outside world
+- `kwik.engine`: drives the cores; `kwik.quic`, `kwik.discovery`, `kwik.sim`, `kwik.settings`: the outside world
 - `kwik.core`: a client and a server, joined from the control plane `kwik.kcp` and the data plane `kwik.kdp`
-- `kwik.base`, `kwik.wire`, `kwik.config`, `kwik.trace`, `kwik.types`, `kwik.errors`: what both planes stand on
+- `kwik.base`, `kwik.wire`, `kwik.config`, `kwik.types`, `kwik.errors`: what both planes stand on
 """
 
 from kwik import aio, errors

@@ -17,17 +17,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from kwik.config import Config, ServerConfig
-from kwik.conn import Conn, replica_count
+from kwik.conn import Conn, PlainConn, replica_count
 from kwik.discovery.provider import Announcement, Announcer, DiscoveryProvider, Offer
 from kwik.engine.backlog import Backlog
 from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
 from kwik.engine.local import end_of, make_pair
+from kwik.engine.plain import connect_plain, plain_reason
 from kwik.engine.server import EngineServer, Reached
 from kwik.engine.sessions import SessionKey, TrustSpec, sessions_of
 from kwik.engine.sources import SourceSpec, find_provider
 from kwik.engine.streams import Dialled
 from kwik.engine.thread import engine, on_engine
-from kwik.errors import ConfigError
+from kwik.errors import ConfigError, DialTimeout, NoServers
 from kwik.kdp.snapshots import ReplicaSnapshot
 from kwik.quic import ServerTls
 from kwik.settings import client_config, server_config
@@ -64,13 +65,18 @@ class SessionOptions(TypedDict, total=False):
     cafile: str | os.PathLike[str] | None
     """PEM file of the authorities to trust; default: the system's."""
     config: Config | None
-    """Default: from KWIK_… variables and the file that KWIK_CONFIG names."""
+    """Complete as it is: what it does not say has its default. Without it: KWIK_… variables, then the file that
+    KWIK_CONFIG names. `replicas` and `timeout` here win over both; kwik.settings.client_config joins all three."""
     confirm: bool
     """Wait until a server's application was reached, instead of until the request is on its way."""
     replicas: int
     """Servers to open the stream on from the start (replicated services)."""
     keylog: str | None
-    """File for TLS secrets, for debugging with Wireshark."""
+    """File to which TLS secrets are appended, for Wireshark: whoever has it can read the traffic. Never by itself;
+    `os.environ.get("SSLKEYLOGFILE")` does as browsers do."""
+    fallback: Literal["tcp"] | None
+    """"tcp": when no Kwik server of the service answers, plain TCP to host:port, neither encrypted nor checked (see
+    Conn.is_fallback). Half of the time is Kwik's."""
 
 
 class DialOptions(SessionOptions, total=False):
@@ -92,9 +98,12 @@ class _Dial:
     confirm: bool = False
     replicas: int | None = None
     keylog: str | None = None
+    fallback: Literal["tcp"] | None = None
 
     def key(self, service: ServiceName) -> SessionKey:
         """What sessions are shared by."""
+        if self.fallback not in (None, "tcp"):
+            raise ConfigError(f'fallback: write "tcp", or leave it out; not {self.fallback!r}')
         for name in ("servers", "discovery"):
             if isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name}: give a list: [{getattr(self, name)!r}]")
@@ -112,9 +121,21 @@ async def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
     ConfigError.
     """
     service, wanted = service_of(address), _Dial(**options)
+    key = wanted.key(service)
+    limit_s = key.config.dial_time_s if wanted.timeout is None else wanted.timeout
+    if wanted.fallback is None:
+        return await _dial_kwik(key, wanted, limit_s)
+    began_at = asyncio.get_running_loop().time()
+    try:
+        return await _dial_kwik(key, wanted, limit_s / 2)
+    except (NoServers, DialTimeout) as error:
+        return await _dial_plain(service, error, limit_s - (asyncio.get_running_loop().time() - began_at))
+
+
+async def _dial_kwik(key: SessionKey, wanted: _Dial, limit_s: float) -> Conn:
     handover = _Handover()
     try:
-        await on_engine(_dial(wanted.key(service), wanted, handover))
+        await on_engine(_dial(key, wanted, limit_s, handover))
     except BaseException:
         handover.abandon()
         raise
@@ -122,10 +143,20 @@ async def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
     return Conn(fileno=application.detach()).attach(handle)
 
 
-async def _dial(key: SessionKey, wanted: _Dial, handover: _Handover) -> None:
+async def _dial(key: SessionKey, wanted: _Dial, limit_s: float, handover: _Handover) -> None:
     session = sessions_of(engine()).session(key)
     replicas = key.config.replicas if wanted.replicas is None else wanted.replicas
-    handover.give(await session.dial(replicas=replicas, confirm=wanted.confirm, limit_s=wanted.timeout))
+    handover.give(await session.dial(replicas=replicas, confirm=wanted.confirm, limit_s=limit_s))
+
+
+async def _dial_plain(service: ServiceName, before: NoServers | DialTimeout, limit_s: float) -> Conn:
+    """Plain TCP, after Kwik has failed so. Raises an error of the same kind that tells of both."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return PlainConn(fileno=(await connect_plain(service)).detach())
+    except OSError as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else plain_reason(error)
+        raise type(before)(f"{before.message}; plain TCP to {service}: {reason}", code=before.code) from error
 
 
 class _Handover:
@@ -190,7 +221,10 @@ class ServerOptions(TypedDict, total=False):
     server_id: str | None
     """Stable name of this server; default: host name and port."""
     config: ServerConfig | None
-    """Limits; service, server_id and replicated above win. Default: environment and file, see kwik.settings."""
+    """Limits, complete as they are; service, server_id and replicated above win. Without it: KWIK_SERVER_… variables,
+    then the file that KWIK_CONFIG names."""
+    keylog: str | None
+    """File to which TLS secrets are appended; as for a dial."""
     announce: Sequence[str | Announcer]
     """Where to announce the server: "mdns" or Announcer objects."""
     connect: Upstream | None
@@ -208,6 +242,7 @@ class _Serve:
     replicated: bool | None = None
     server_id: str | None = None
     config: ServerConfig | None = None
+    keylog: str | None = None
     announce: Sequence[str | Announcer] = ()
     connect: Upstream | None = None
 
@@ -319,7 +354,7 @@ async def start_listening(backlog: Backlog, listen: Service, **options: Unpack[S
 
 
 async def _serve(address: Address, wanted: _Serve, acceptor: _Acceptor | Backlog) -> Server:
-    tls = ServerTls(certfile=wanted.certfile, keyfile=wanted.keyfile)
+    tls = ServerTls(certfile=wanted.certfile, keyfile=wanted.keyfile, keylog=wanted.keylog)
     announcers = [_find_announcer(each) for each in wanted.announce]
     config = wanted.full_config(address.port)
     current = engine()

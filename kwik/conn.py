@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -223,6 +224,11 @@ class Conn(_HonestSocket):
 
     # ------------------------------------------------------------ what is Kwik's own
 
+    @property
+    def is_fallback(self) -> bool:
+        """True for plain TCP (`fallback="tcp"`): not encrypted, not checked, one server; no paths and no stats."""
+        return False
+
     def paths(self) -> list[PathSnapshot]:
         """The paths of the stream's session now; empty for an accepted stream, a child process, or once it is over."""
         control = self._control()
@@ -273,3 +279,35 @@ class Conn(_HonestSocket):
         super()._real_close(*args)  # type: ignore[misc]
         if handle is not None and linger_s and handle.is_here and not engine().is_here:
             handle.done.wait(linger_s)
+
+
+class PlainConn(Conn):
+    """A real TCP connection to the service itself under Conn's names, for `fallback="tcp"`.
+
+    Everything that the kernel can do it does: addresses, options and resets are TCP's own. `flush` returns at once.
+    """
+
+    @property
+    def is_fallback(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """AF_INET or AF_INET6."""
+        return socket.AF_INET6 if len(socket.socket.getsockname(self)) == 4 else socket.AF_INET
+
+    def setsockopt(self, *args: Any) -> None:  # noqa: ANN401
+        """TCP's own."""
+        socket.socket.setsockopt(self, *args)
+
+    def getsockopt(self, level: int, option: int, buflen: int = 0) -> Any:  # noqa: ANN401
+        """TCP's own."""
+        plain = socket.socket.getsockopt
+        return plain(self, level, option, buflen) if buflen else plain(self, level, option)
+
+    def abort(self) -> None:
+        """Close by a reset."""
+        with contextlib.suppress(OSError):  # it may be over already
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()

@@ -129,11 +129,18 @@ class ProtocolError(KwikError):
 
 
 class LocalProtocolError(ProtocolError):
-    """An input that is not allowed in the present state. Inside the cores always this kind (see `as_remote`)."""
+    """An input that is not allowed in the present state. Inside the cores always this kind (see `as_remote`).
 
-    def as_remote(self, frame: str, field: str = "", offset: int | None = None) -> "RemoteProtocolError":
+    `field` names what is wrong of the frame that it came from; without one the frame itself is not allowed now.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None, field: str = "") -> None:
+        super().__init__(message, code=code)
+        self.field = field
+
+    def as_remote(self, frame: str, offset: int | None = None) -> "RemoteProtocolError":
         """The same fault, blamed on the frame that caused it: for the border where frames come in, nowhere else."""
-        return RemoteProtocolError(self.code, frame, field, offset, self.message)
+        return RemoteProtocolError(self.code, frame, self.field or "type", offset, self.message)
 
 
 class RemoteProtocolError(ProtocolError):

@@ -1,12 +1,13 @@
 """Rules that hold for every test: what a folder may touch, which programs are needed, how examples are drawn."""
 
+import asyncio
 import os
 import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable
-from functools import partialmethod
+from functools import cache, partialmethod
 from pathlib import Path
 
 import hypothesis
@@ -20,7 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 PURE_FOLDERS = frozenset({"unit", "contract", "sim", "vectors"})
 MARK_OF_FOLDER = {"net": "net", "proc": "proc"}
-MISSING = "missing_program"
+MISSING = "missing"
+MULTICAST = "multicast on 127.0.0.1"
 
 # No deadline: how long an example takes depends on who else uses the machine.
 hypothesis.settings.register_profile("kwik", deadline=None, print_blob=True)
@@ -45,6 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("multicast") and not multicast_is_there():
+        item.user_properties.append((MISSING, MULTICAST))
+        pytest.skip(f"needs {MULTICAST}")
     missing = [name for mark in item.iter_markers("program") for name in mark.args if shutil.which(name) is None]
     if not missing:
         return
@@ -55,11 +60,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip(f"needs {', '.join(missing)}")
 
 
+@cache
+def multicast_is_there() -> bool:
+    """Whether a datagram to the mDNS group comes back on loopback."""
+    from kwik.discovery.mdns_net import multicast_works
+
+    return asyncio.run(multicast_works("127.0.0.1", 2.0))
+
+
+@pytest.fixture
+def not_run(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """For a test that has to leave a part of itself out: name what that needs, and it is reported, not forgotten."""
+    return lambda needs: request.node.user_properties.append((MISSING, needs))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for report in terminalreporter.getreports("skipped"):
-        for key, program in getattr(report, "user_properties", ()):
-            if key == MISSING:
-                terminalreporter.write_line(f"NOT RUN: {report.nodeid} needs {program}")
+    told = dict.fromkeys(
+        (report.nodeid, needs)
+        for outcome in ("skipped", "passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for key, needs in getattr(report, "user_properties", ())
+        if key == MISSING
+    )
+    for name, needs in told:
+        terminalreporter.write_line(f"NOT RUN: {name} needs {needs}")
 
 
 # ---------------------------------------------------------------- guards of the pure tests

@@ -61,6 +61,7 @@ class _Run:
         self._killed: tuple[str, float] | None = None
         self._all_help_at: float | None = None
         self._failure: Exception | None = None
+        self._found_by = "list"
 
     def download(self, sample: ReadLog | None) -> Observed:
         started_at = time.monotonic()
@@ -93,6 +94,7 @@ class _Run:
                 self._screen.say("mDNS found nobody: the servers are found by a list instead")
             else:
                 self._screen.say("found by mDNS; now http.client downloads over kwik.dial()")
+                self._found_by = "mdns"
                 return conn
         return dial(stage.service, servers=stage.addresses, cafile=stage.cafile, timeout=DIAL_LIMIT_S)
 
@@ -165,6 +167,7 @@ class _Run:
             all_help_at=self._all_help_at,
             killed_at=self._killed[1] if self._killed is not None else None,
             stats={name: value for name, value in counts.items() if type(value) is int},
+            found_by=self._found_by,
         )
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kwik.apps.demo_measure import ReadLog, alone_s, links_bytes
 from kwik.apps.demo_stage import DemoPlan
 from kwik.apps.figures import bit_rate, rate_text, size_text, time_text
+
+STEADY_SHARE: Final = 0.85
+"""Of the links' raw rate: what several servers should deliver together, at least."""
+PAUSE_LIMIT_S: Final = 0.25
+"""What the reader should notice of the anchor's death, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class Observed:
     killed_at: float | None
     stats: dict[str, int]
     """The stream's counters."""
+    found_by: str = "list"
+    """How the client found the servers: "mdns" or "list"."""
 
     @property
     def is_right(self) -> bool:
@@ -65,6 +72,23 @@ class Observed:
             return None
         return self.log.longest_pause_s(after=self.killed_at, before=self.killed_at + 1.0)
 
+    @property
+    def steady_holds(self) -> bool | None:
+        """Whether the servers together delivered what they should; None if that is not the question."""
+        if self.plan.servers == 1:
+            return None
+        return self.steady is not None and self.log.goodput_bps(*self.steady) >= self.steady_wanted_bps
+
+    @property
+    def steady_wanted_bps(self) -> float:
+        """What they should."""
+        return STEADY_SHARE * self.plan.rate_bps * self.plan.servers
+
+    @property
+    def pause_holds(self) -> bool | None:
+        """Whether the pause at the kill was short; None if nobody was killed."""
+        return None if self.kill_pause_s is None else self.kill_pause_s < PAUSE_LIMIT_S
+
 
 def as_json(seen: Observed) -> dict[str, Any]:
     """Everything, in numbers."""
@@ -88,6 +112,9 @@ def as_json(seen: Observed) -> dict[str, Any]:
         "first_byte_s": round(log.first_byte_s, 4),
         "shares": {share.server: share.delivered_bytes for share in seen.shares},
         "stats": seen.stats,
+        "found_by": seen.found_by,
+        "steady_holds": seen.steady_holds,
+        "pause_holds": seen.pause_holds,
     }
 
 
@@ -103,7 +130,22 @@ def as_text(seen: Observed) -> str:
         rows.append(
             ("at the kill", f"{time_text(seen.kill_pause_s)}, the longest pause that began within 1 s after it")
         )
+    rows.extend(_verdict_rows(seen))
     return "\n".join(f"  {name:<14} {text}" for name, text in rows)
+
+
+def _verdict_rows(seen: Observed) -> list[tuple[str, str]]:
+    """Whether the figures are what they should be; the exit code is about the file alone."""
+    parts = []
+    if seen.steady_holds is not None:
+        rate = "none" if seen.steady is None else rate_text(seen.log.goodput_bps(*seen.steady))
+        parts.append(f"steady {rate} (at least {rate_text(seen.steady_wanted_bps)})")
+    if seen.kill_pause_s is not None:
+        parts.append(f"at the kill {time_text(seen.kill_pause_s)} (under {time_text(PAUSE_LIMIT_S)})")
+    if not parts:
+        return []
+    holds = False not in (seen.steady_holds, seen.pause_holds)
+    return [("verdict", f"the figures {'hold' if holds else 'DO NOT HOLD'}: {', '.join(parts)}")]
 
 
 def _time_rows(seen: Observed) -> list[tuple[str, str]]:

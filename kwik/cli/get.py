@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from kwik.apps.download import Downloaded, DownloadError, Progress, Sink, Target, bytes_by_server, download
 from kwik.apps.figures import bit_rate, rate_text, size_text, time_text
 from kwik.apps.target_file import TargetFile
-from kwik.cli.options import Subparsers, add_command, add_output, add_sources, seconds, sources_of, start_logging
+from kwik.cli.options import (
+    Subparsers,
+    add_command,
+    add_keylog,
+    add_output,
+    add_sources,
+    keylog_of,
+    seconds,
+    sources_of,
+    start_logging,
+)
 from kwik.cli.progress import ProgressLine
 from kwik.errors import ConfigError
 
@@ -45,6 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--sha256", metavar="HEX", type=_sha256, help="what the file's SHA-256 must be")
     parser.add_argument("--timeout", metavar="TIME", type=seconds, help="fail when nothing comes for so long")
     add_sources(parser)
+    add_keylog(parser)
     add_output(parser)
     parser.set_defaults(run=run)
 
@@ -72,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _fetch(args: argparse.Namespace, target: Target, sink: Sink) -> Downloaded:
     from kwik.blocking import dial as kwik_dial
 
-    sources = sources_of(args)
+    sources, keylog = sources_of(args), keylog_of(args)
 
     def dial(service: str) -> Conn:
         conn = kwik_dial(
@@ -80,6 +91,7 @@ def _fetch(args: argparse.Namespace, target: Target, sink: Sink) -> Downloaded:
             servers=sources.servers,
             discovery=sources.discovery,
             cafile=sources.cafile,
+            keylog=keylog,
             timeout=args.timeout,
         )
         conn.settimeout(args.timeout)

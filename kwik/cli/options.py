@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,30 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         type=existing_file,
         help="PEM file of the authorities to trust (default: those of the system)",
     )
+
+
+def add_keylog(parser: argparse.ArgumentParser) -> None:
+    """`--keylog` and `--keylog-env`; read back by `keylog_of`."""
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--keylog",
+        metavar="FILE",
+        help="append the TLS secrets to this file, for Wireshark: whoever has it can read the traffic",
+    )
+    chosen.add_argument(
+        "--keylog-env", action="store_true", help="the same, to the file that SSLKEYLOGFILE in the environment names"
+    )
+
+
+def keylog_of(args: argparse.Namespace) -> str | None:
+    """Read the options of `add_keylog`. The environment counts only when it was asked for. Raises ConfigError."""
+    if not args.keylog_env:
+        asked: str | None = args.keylog
+        return asked
+    named = os.environ.get("SSLKEYLOGFILE")
+    if not named:
+        raise ConfigError("--keylog-env: SSLKEYLOGFILE is not set; set it, or write --keylog FILE")
+    return named
 
 
 def add_mdns_interface(parser: argparse.ArgumentParser) -> None:

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from kwik.cli.options import (
     Subparsers,
     add_command,
+    add_keylog,
     add_mdns_interface,
     add_output,
     existing_file,
+    keylog_of,
     seconds,
     start_logging,
     typed,
@@ -87,6 +89,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_mdns_interface(parser)
     parser.add_argument("--drain", type=seconds, metavar="TIME", help="most time for a graceful stop (default: 30s)")
+    add_keylog(parser)
     add_output(parser)
     parser.set_defaults(run=run)
 
@@ -131,6 +134,7 @@ async def _start(args: argparse.Namespace) -> Server:
     from kwik.settings import server_config
 
     options: dict[str, Any] = {"certfile": args.cert, "keyfile": args.key, "announce": _announcers(args)}
+    options["keylog"] = keylog_of(args)
     if args.drain is not None:
         said = {"service": args.service, "server_id": args.id or _default_id(args.listen), "drain_s": args.drain}
         options["config"] = server_config(said)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kwik.errors import LocalProtocolError, RemoteProtocolError
-from kwik.wire.codec import Decoder, Received
-from kwik.wire.schema import Sender
+from kwik.wire.codec import DataPiece, Decoder, Received, UpstreamPiece
+from kwik.wire.schema import BY_CLASS, Sender
 
 
 class PipeReader:
@@ -32,4 +32,11 @@ class PipeReader:
             except RemoteProtocolError:
                 raise
             except LocalProtocolError as error:
-                raise error.as_remote(type(received).__name__) from error
+                raise error.as_remote(frame_name(received)) from error
+
+
+def frame_name(received: Received) -> str:
+    """As SPEC and the decoder's errors write it."""
+    if isinstance(received, DataPiece | UpstreamPiece):
+        return "DATA" if isinstance(received, DataPiece) else "UPSTREAM"
+    return BY_CLASS[type(received)].name

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kwik.core.actions import ClosePath, Drained, WakePath
-from kwik.core.border import PipeReader
+from kwik.core.border import PipeReader, frame_name
 from kwik.errors import ErrorCode, RemoteProtocolError
 from kwik.kcp.admission import Refuse
 from kwik.kcp.drain import Announce, ServerDrain
@@ -234,7 +234,9 @@ class ServerCore:
         elif isinstance(received, Join):
             self._on_join(path, received)
         elif self._sessions.session_of(path) is None:
-            raise RemoteProtocolError(ErrorCode.ADMISSION, type(received).__name__, message="the path is not admitted")
+            raise RemoteProtocolError(
+                ErrorCode.ADMISSION, frame_name(received), "type", None, "the path is not admitted"
+            )
         elif isinstance(received, UpstreamPiece):
             self._data.on_upstream(path, received)
         elif not isinstance(received, DataPiece):
@@ -243,7 +245,7 @@ class ServerCore:
     def _on_hello(self, path: PathId, hello: ClientHello) -> None:
         session = self._sessions.on_client_hello(path, hello, self._now)
         if isinstance(session, Refuse):
-            raise RemoteProtocolError(session.code, "CLIENT_HELLO", message=session.reason)
+            raise RemoteProtocolError(session.code, "CLIENT_HELLO", session.field, None, session.reason)
         self._numbers[path] = hello.path
         self._data.on_path(path, session, self._remotes.get(path))
         if self._drain.is_draining:
@@ -253,7 +255,7 @@ class ServerCore:
         own = self._sessions.session_of(path)
         answer = self._sessions.on_join(path, join, self._now)
         if isinstance(answer, Refuse):
-            raise RemoteProtocolError(answer.code, "JOIN", message=answer.reason)
+            raise RemoteProtocolError(answer.code, "JOIN", answer.field, None, answer.reason)
         self._data.on_path_gone(path, self._now)
         if own is not None:
             self._data.forget_session(own)

@@ -6,6 +6,11 @@ the engine keeps one byte unread at all times, the *held* byte: a pair is made w
 whatever is read after it is read but for the last byte, which is only peeked at. A clean close takes the held byte
 first. This needs nothing from the application's side at reset time: neither its object (TLS wrapping empties it) nor
 its number (dup, dup2) nor its permission to write (it may have half-closed).
+
+A held byte keeps the whole buffer charged that it came in, and the kernel calls a socket writable only while at most a
+quarter of its send buffer is. Our pairs have room for that. An application's own socket may not (64 KiB by sendfile()
+against the usual 208 KiB: it would wait for ever): there a byte is held only of little ones, and an abort behind much
+output that was all read is an end of file to a reader, and EPIPE to a writer.
 """
 
 import contextlib
@@ -23,6 +28,8 @@ from kwik.engine import watch
 BUFFER_BYTES = 256 * 1024
 """Send buffer of both ends of a pair: how far the engine runs ahead of a reader, and a writer ahead of the engine."""
 PIECE_BYTES = 64 * 1024
+HELD_OF_BYTES = 512
+"""On an application's own socket the last byte is held if no more than this came since nothing was unread."""
 _NO_WORD = b"\0\0\0\0"
 _HOLD = b"\0"
 
@@ -92,7 +99,7 @@ class UnixEnd:
     """An AF_UNIX stream socket with the held byte; see LocalEnd.
 
     Without a held byte at the start (a foreign application's socket) one is kept as soon as the application has
-    written anything.
+    written a little.
     """
 
     def __init__(self, sock: socket.socket, held: Callable[[], bool]) -> None:
@@ -100,6 +107,8 @@ class UnixEnd:
         self.hung_up = False
         self._held = 0
         self._held_later = held
+        self._burst = 0
+        """Bytes read since nothing was unread; only whole buffers begin one."""
         self._ended = False
         self._failed = False
         # Urgent bytes exist on AF_UNIX too; in line they are ordinary ones (an ABOR of ftplib would hang otherwise).
@@ -121,12 +130,26 @@ class UnixEnd:
             raise BlockingIOError(errno.EAGAIN, "nothing to read")
         held = self._held
         size = held + min(fresh, limit, PIECE_BYTES) - 1
+        if self._must_let_go(size + 1 - held, fresh):
+            self._held = 0
+            data = self.sock.recv(size + 1)
+            # It may come back short, as above; only what is behind the held byte is news.
+            return data[held:] if len(data) > held else self.sock.recv(size)
         buffer = memoryview(bytearray(size + 1))
         # A read may come back short (at an urgent byte): all that was taken counts, and one more by a peek.
         taken = self.sock.recv_into(buffer, size) if size else 0
         self.sock.recv_into(buffer[taken:], 1, socket.MSG_PEEK)
         self._held = 1
         return bytes(buffer[held : taken + 1])
+
+    def _must_let_go(self, size: int, fresh: int) -> bool:
+        """Whether a byte held behind this read would keep too much charged."""
+        self._burst += size
+        is_last = size == fresh
+        lets_go = is_last and self._burst > HELD_OF_BYTES and not self._held_later()
+        if is_last:
+            self._burst = 0
+        return lets_go
 
     def is_drained(self) -> bool:
         """See LocalEnd."""

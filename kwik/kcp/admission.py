@@ -53,6 +53,8 @@ class Refuse:
     reason: str
     forgotten: bool = False
     """The instance says that it does not know the session (any more)."""
+    field: str = "type"
+    """What of the message is to blame; "type": it is not allowed now."""
 
 
 @dataclass(frozen=True, slots=True)

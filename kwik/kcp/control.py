@@ -33,6 +33,7 @@ from kwik.kcp.selection import MeasuredFirst, SelectionPolicy
 from kwik.kcp.sighting import SightingKind
 from kwik.types import Instance, PathId
 from kwik.wire.messages import Drain, Joined, ServerHello
+from kwik.wire.schema import BY_CLASS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +164,9 @@ class Control(PathTable):
         elif isinstance(message, Drain) and record.stage is Stage.HELD:
             record.drain_s = message.deadline_ms / 1000
         else:
-            reason = f"{type(message).__name__} is not allowed on a path that is {record.stage.value}"
+            spec = BY_CLASS.get(type(message))
+            name = type(message).__name__ if spec is None else spec.name
+            reason = f"{name}.type: not allowed on a path that is {record.stage.value}"
             self._fail(record, ErrorCode.PROTOCOL, reason, now)
         self._settle(now)
 

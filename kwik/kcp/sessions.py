@@ -111,11 +111,11 @@ class ServerSessions:
             return Refuse(ErrorCode.PROTOCOL, "JOIN before CLIENT_HELLO, or twice")
         own = record.session
         if own.replicas or own.name == join.session:
-            return Refuse(ErrorCode.PROTOCOL, "JOIN on a path that is in use on its own")
+            return Refuse(ErrorCode.PROTOCOL, "JOIN on a path that is in use on its own", field="session")
         record.join_seen = True
         target = self._sessions.get(join.session)
         if target is not None and len(target.paths) >= MAX_PATHS:
-            return Refuse(ErrorCode.LIMIT, f"more than {MAX_PATHS} paths in a session")
+            return Refuse(ErrorCode.LIMIT, f"more than {MAX_PATHS} paths in a session", field="session")
         record.session = None
         self._leave(own, path, now)
         if not own.paths:
@@ -172,14 +172,18 @@ class ServerSessions:
 
     def _refusal(self, hello: ClientHello) -> Refuse | None:
         if hello.version != VERSION:
-            return Refuse(ErrorCode.WRONG_VERSION, f"version {hello.version} is not spoken here, only {VERSION}")
+            reason = f"version {hello.version} is not spoken here, only {VERSION}"
+            return Refuse(ErrorCode.WRONG_VERSION, reason, field="version")
         if hello.service != self._config.service:
-            return Refuse(ErrorCode.WRONG_SERVICE, f"{self._config.service} is served here, not {hello.service}")
+            reason = f"{self._config.service} is served here, not {hello.service}"
+            return Refuse(ErrorCode.WRONG_SERVICE, reason, field="service")
         if hello.session in self._sessions:
             # A name is 128 random bits: twice the same is somebody who saw the first one.
-            return Refuse(ErrorCode.ADMISSION, "the session name is taken; a further path must JOIN")
+            return Refuse(ErrorCode.ADMISSION, "the session name is taken; a further path must JOIN", field="session")
         if len(self._sessions) >= self._config.max_sessions and not self._make_room():
-            return Refuse(ErrorCode.OVERLOADED, f"{self._config.max_sessions} sessions are open already")
+            return Refuse(
+                ErrorCode.OVERLOADED, f"{self._config.max_sessions} sessions are open already", field="session"
+            )
         return None
 
     def _make_room(self) -> bool:

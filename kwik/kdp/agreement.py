@@ -28,15 +28,15 @@ class Announced:
         """Digests of consecutive blocks. Raises LocalProtocolError if one differs from what was said before."""
         for block, digest in enumerate(digests, first):
             if self.digests.setdefault(block, digest) != digest:
-                raise LocalProtocolError(f"two digests were announced for block {block}")
+                raise LocalProtocolError(f"two digests were announced for block {block}", field="digests")
 
     def add_run(self, first: int, count: int, digest: bytes) -> bool:
         """A run digest; False if it was known. A longer or other run from the same block replaces a shorter one."""
         if not 1 <= count <= DIVERGENT_BLOCKS:
-            raise LocalProtocolError(f"a run of {count} blocks; 1 to {DIVERGENT_BLOCKS} are allowed")
+            raise LocalProtocolError(f"a run of {count} blocks; 1 to {DIVERGENT_BLOCKS} are allowed", field="count")
         known = self.runs.get(first)
         if known is not None and known[0] == count and known[1] != digest:
-            raise LocalProtocolError(f"two run digests were announced from block {first}")
+            raise LocalProtocolError(f"two run digests were announced from block {first}", field="first")
         self.runs[first] = (count, digest)
         return known != (count, digest)
 

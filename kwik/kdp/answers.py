@@ -107,7 +107,7 @@ def _ends_elsewhere(stream: ClientStream, view: ReplicaView, anchor: ReplicaView
 def _check_announced(stream: ClientStream, view: ReplicaView, first: int, count: int) -> None:
     size = stream.down.block_bytes
     if (first + count - 1) * size >= max(view.credit_ever, view.first_credit):
-        raise LocalProtocolError(f"blocks {first} to {first + count} were announced beyond the credit")
+        raise LocalProtocolError(f"blocks {first} to {first + count} were announced beyond the credit", field="first")
 
 
 def _on_opened(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Opened, now: Instant) -> None:
@@ -130,7 +130,7 @@ def _on_refused(
     if view.state is not ViewState.OPENING:
         return
     if view.first_data_at is not None:
-        raise LocalProtocolError("REFUSED after data: an application has been reached")
+        raise LocalProtocolError("REFUSED after data: an application has been reached", field="replica")
     stream.attempts.last_code = frame.code
     stream.attempts.refusals.append(f"{view.address}: {frame.reason or error_code_name(frame.code)}")
     if view.instance is not None:
@@ -153,7 +153,7 @@ def _on_attached(
     stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Attached, now: Instant
 ) -> None:
     if path.id not in view.attaching:
-        raise LocalProtocolError("ATTACHED without ATTACH")
+        raise LocalProtocolError("ATTACHED without ATTACH", field="replica")
     view.attaching.discard(path.id)
     if not frame.known:
         _on_unknown(stream, view)
@@ -189,7 +189,9 @@ def _on_upstream_state(
 
 def _check_upstream(stream: ClientStream, received: Offset, taken: Offset) -> None:
     if received > stream.log.end or taken > received:
-        raise LocalProtocolError(f"upstream received {received}, taken {taken}, written {stream.log.end}")
+        raise LocalProtocolError(
+            f"upstream received {received}, taken {taken}, written {stream.log.end}", field="received"
+        )
 
 
 def _advance_upstream(stream: ClientStream, view: ReplicaView, received: int, taken: int, credit: int) -> None:
@@ -246,6 +248,7 @@ def _on_probed(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame
 
 
 def _on_revoked(stream: ClientStream, view: ReplicaView, path: ClientPath, frame: frames.Revoked, now: Instant) -> None:
+    view.revokes[path.id] = max(0, view.revokes.get(path.id, 0) - 1)
     for number, block in frame.orders:
         before = stream.down.book.owed_of(path.id, view.number, number)
         stream.down.book.on_revoked(path.id, view.number, OrderId(number), block)
@@ -261,7 +264,9 @@ def _on_busy(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: 
 
 def _on_fin(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Fin, now: Instant) -> None:
     if (view.final is not None and view.final != frame.final) or frame.final < view.produced:
-        raise LocalProtocolError(f"final size {frame.final} contradicts {view.final} or produced {view.produced}")
+        raise LocalProtocolError(
+            f"final size {frame.final} contradicts {view.final} or produced {view.produced}", field="final"
+        )
     if view.final is not None:
         return
     view.final, view.final_at = frame.final, now

@@ -8,6 +8,7 @@ from kwik.base.ranges import RangeSet
 from kwik.errors import ErrorCode
 from kwik.kdp.answers import compare, judge
 from kwik.kdp.granting import UNMEASURED_RATE
+from kwik.kdp.opaque import Head
 from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView, ViewState
 from kwik.kdp.stream import Event, Phase
@@ -176,6 +177,8 @@ def stuck_at(stream: ClientStream) -> Instant | None:
 
 def recruit(stream: ClientStream, now: Instant) -> int:
     """Open further replicas on admitted paths if they are wanted; returns how many more servers would be welcome."""
+    if stream.log.head is Head.OPAQUE:
+        _keep_anchor_alone(stream)
     wanted = replicas_wanted(stream)
     missing = wanted - len(stream.usable_views())
     if missing <= 0 or not stream.is_recruitable:
@@ -190,10 +193,18 @@ def recruit(stream: ClientStream, now: Instant) -> int:
     return max(0, missing)
 
 
+def _keep_anchor_alone(stream: ClientStream) -> None:
+    """No replica can follow an opaque stream: those that were opened before its first bytes go (SPEC §6.2)."""
+    if stream.anchor is not None and stream.anchor.is_usable:
+        for view in stream.helpers():
+            stream.drop_view(view, ViewState.DEAD, ErrorCode.NO_ERROR)
+
+
 def replicas_wanted(stream: ClientStream) -> int:
     """How many usable replicas the stream would like to have now."""
     config = stream.context.config
-    if stream.phase in (Phase.PENDING, Phase.OPENING) or stream.is_over:
+    is_alone = stream.phase in (Phase.PENDING, Phase.OPENING) or stream.log.head is Head.OPAQUE
+    if is_alone or stream.is_over:
         return 1
     wanted = min(stream.replicas_wanted, config.max_replicas)
     usable = len(stream.usable_views())

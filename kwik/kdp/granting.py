@@ -23,6 +23,8 @@ UNMEASURED_RATE = 1.25e6
 """Bytes per second credited to a path when no path at all has been measured (10 Mbit/s)."""
 STALLED_S = 1.0
 """A reader that took nothing for this long gets no new credit (SPEC §6.6)."""
+MAX_REVOKES = 256
+"""Unanswered REVOKEs per replica and path (SPEC §7); what cannot be taken back now simply comes."""
 MAX_ORDERS_USED = 240
 MAX_PATH_ORDERS_USED = 3800
 """Orders this side keeps outstanding per replica and path, and per path; SPEC §7 allows 256 and 4096."""
@@ -135,9 +137,10 @@ def revoke(stream: ClientStream, order: Order, from_block: int) -> None:
     """Ask the server to drop what it has not sent of an order; the answer tells what that was."""
     view = stream.views.get(order.replica)
     path = None if view is None else view.paths.get(order.path)
-    if view is None or path is None or order.is_revoked:
+    if view is None or path is None or order.is_revoked or view.revokes.get(path.id, 0) >= MAX_REVOKES:
         return
     order.is_revoked = True
+    view.revokes[path.id] = view.revokes.get(path.id, 0) + 1
     stream.context.send(path, frames.Revoke(view.number, ((order.number, from_block),)))
 
 
@@ -298,6 +301,8 @@ def _take_back(stream: ClientStream, lane: Lane, keep: int, idle: list[Lane], no
         if any(other.eligible is None or other.eligible.overlaps(first, last) for other in idle):
             # The answer to the revoke may stand in that lane's own queue: its blocks are ordered elsewhere at once.
             revoke(stream, order, first)
+            if not order.is_revoked:
+                continue
             given_up = book.give_up(order, first)
             path.release(given_up, now)
             lane.queued_bytes -= given_up

@@ -60,16 +60,16 @@ class OrderQueue:
     def add(self, number: OrderId, blocks: tuple[tuple[int, int], ...], *, urgent: bool, credit: Offset) -> None:
         """Take an order. Nothing may reach beyond the credit, rounded up to a whole block."""
         if len(self._orders) >= MAX_ORDERS:
-            raise LocalProtocolError(f"more than {MAX_ORDERS} orders on a path", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(f"more than {MAX_ORDERS} orders on a path", code=ErrorCode.LIMIT, field="order")
         size = self._block_bytes
         ranges = sorted([first * size, (first + count) * size] for first, count in blocks)
         limit = -(-credit // size) * size
         if ranges and ranges[-1][1] > limit:
             raise LocalProtocolError(
-                f"an order reaches {ranges[-1][1]}, beyond the credit {credit}", code=ErrorCode.LIMIT
+                f"an order reaches {ranges[-1][1]}, beyond the credit {credit}", code=ErrorCode.LIMIT, field="blocks"
             )
         if number in self._orders:
-            raise LocalProtocolError(f"order {number} was given twice")
+            raise LocalProtocolError(f"order {number} was given twice", field="order")
         self._orders[number] = ServerOrder(number, urgent, ranges)
 
     def revoke(self, number: OrderId, block: int) -> int:

@@ -103,7 +103,9 @@ class OrderBook:
         order = self._orders.get((path, replica, number))
         if order is None or not order.remaining.covers(offset, offset + size):
             raise LocalProtocolError(
-                f"bytes {offset} to {offset + size} are not on order {number}", code=ErrorCode.UNAUTHORISED_DATA
+                f"bytes {offset} to {offset + size} are not on order {number}",
+                code=ErrorCode.UNAUTHORISED_DATA,
+                field="order",
             )
         order.remaining.subtract(offset, offset + size)
         for block in range(offset // self.block_bytes, (offset + size - 1) // self.block_bytes + 1):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from kwik.base.rate import DeliveryRate
 from kwik.kdp.facts import PathFacts
+from kwik.kdp.outbox import Outbox
 from kwik.types import Instance, Instant, PathId
-from kwik.wire.codec import ClientFrame
 
 MIN_SILENCE_S = 0.030
 """A path is silent max(this, smoothed RTT) after its first answer was due [reader's pause: 80 ms; PTO-like 130 ms]."""
@@ -88,7 +87,7 @@ class ClientPath:
     address: str = ""
     instance: Instance | None = None
     upstream_before_hello: int = 0
-    outbox: deque[ClientFrame] = field(default_factory=deque)
+    outbox: Outbox = field(default_factory=Outbox)
     rate: DeliveryRate = field(default_factory=DeliveryRate)
     start_up: StartUp = field(default_factory=StartUp)
     outstanding_bytes: int = 0
@@ -118,10 +117,6 @@ class ClientPath:
     def is_proven(self) -> bool:
         """Whether data ever came on it."""
         return self.received_bytes > 0
-
-    def recall(self, replica: int) -> None:
-        """Frames for this replica that have not left are not wanted any more."""
-        self.outbox = deque(frame for frame in self.outbox if frame.replica != replica)  # type: ignore[union-attr]
 
     def on_ordered(self, size: int, now: Instant) -> None:
         """An order for this many bytes was issued on the path."""

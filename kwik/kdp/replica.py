@@ -23,11 +23,10 @@ from kwik.wire.codec import ServerFrame, UpstreamPiece
 
 MAX_PROBES = 16
 MAX_ASKED_BLOCKS = 64
+MAX_REVOKES = 256
 """Unanswered requests per replica and path (SPEC §7)."""
 NOWHERE = 1 << 61
 """A floor that no output reaches: whatever is produced is hashed and dropped."""
-MAX_REPLIES = 256
-"""Answers that wait for room on a path; a client that asks for more does not read."""
 NO_PAIR = Pair(ZERO_CHAIN, ZERO_CHAIN)
 
 
@@ -85,6 +84,8 @@ class PathDuty:
 
     orders: OrderQueue
     replies: deque[ServerFrame] = field(default_factory=deque)
+    """OPENED and ATTACHED; as many as there are unanswered OPENs and ATTACHs on the path."""
+    revoked: deque[frames.Revoked] = field(default_factory=deque)
     probes: list[frames.Probe] = field(default_factory=list)
     asks: list[frames.AskDigests] = field(default_factory=list)
     end_told: bool = False
@@ -201,7 +202,7 @@ class ServerReplica:
     def on_ack(self, floor: Offset, credit: Offset) -> None:
         """Floor and credit, absolute and monotone."""
         if floor % self.block_bytes:
-            raise LocalProtocolError(f"floor {floor} is not the start of a block")
+            raise LocalProtocolError(f"floor {floor} is not the start of a block", field="floor")
         self.producer.credit = max(self.producer.credit, credit)
         self.producer.set_floor(floor)
 
@@ -215,20 +216,24 @@ class ServerReplica:
     def on_revoke(self, path: PathId, revoke: frames.Revoke) -> None:
         """Orders to drop; confirmed one by one."""
         duty = self.duties[path]
+        if len(duty.revoked) >= MAX_REVOKES:
+            raise LocalProtocolError(
+                f"more than {MAX_REVOKES} REVOKEs are unanswered", code=ErrorCode.LIMIT, field="orders"
+            )
         confirmed = tuple((number, duty.orders.revoke(OrderId(number), block)) for number, block in revoke.orders)
-        if len(duty.replies) >= MAX_REPLIES:
-            raise LocalProtocolError(f"more than {MAX_REPLIES} answers wait to be read", code=ErrorCode.LIMIT)
-        duty.replies.append(frames.Revoked(self.number, confirmed))
+        duty.revoked.append(frames.Revoked(self.number, confirmed))
 
     def on_probe(self, path: PathId, probe: frames.Probe) -> None:
         """A question for the pair at an offset; answered when the output gets there."""
         duty = self.duties[path]
         if len(duty.probes) >= MAX_PROBES:
-            raise LocalProtocolError(f"more than {MAX_PROBES} probes are unanswered", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"more than {MAX_PROBES} probes are unanswered", code=ErrorCode.LIMIT, field="probe"
+            )
         if probe.offset < self.producer.floor:
-            raise LocalProtocolError(f"probe at {probe.offset}, below the floor {self.producer.floor}")
+            raise LocalProtocolError(f"probe at {probe.offset}, below the floor {self.producer.floor}", field="offset")
         if self.announcer is None:
-            raise LocalProtocolError("probe of a stream that is not hashed")
+            raise LocalProtocolError("probe of a stream that is not hashed", field="replica")
         duty.probes.append(probe)
 
     def on_ask(self, path: PathId, ask: frames.AskDigests) -> None:
@@ -237,7 +242,9 @@ class ServerReplica:
         asked = sum(waiting.count for waiting in duty.asks) + ask.count
         if asked > MAX_ASKED_BLOCKS or ask.count == 0:
             raise LocalProtocolError(
-                f"{asked} digests are asked for at once, 1 to {MAX_ASKED_BLOCKS} may", code=ErrorCode.LIMIT
+                f"{asked} digests are asked for at once, 1 to {MAX_ASKED_BLOCKS} may",
+                code=ErrorCode.LIMIT,
+                field="count",
             )
         duty.asks.append(ask)
 
@@ -346,6 +353,8 @@ class ServerReplica:
         duty = self.duties[path]
         if duty.replies:
             return duty.replies.popleft()
+        if duty.revoked:
+            return duty.revoked.popleft()
         answer = self._answer_probe(duty) or self._answer_ask(duty)
         if answer is not None:
             return answer
@@ -376,6 +385,7 @@ class ServerReplica:
         duty = self.duties[path]
         return bool(
             duty.replies
+            or duty.revoked
             or duty.probes
             or duty.asks
             or len(duty.orders)

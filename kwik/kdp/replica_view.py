@@ -58,6 +58,8 @@ class ReplicaView:
     """Credit told on each path: an order may not overtake the credit that it needs."""
     cap_bytes: int | None = None
     """What its server holds above the floor (OPENED)."""
+    revokes: dict[PathId, int] = field(default_factory=dict)
+    """REVOKEs that are not answered, by path."""
     open_probes: set[int] = field(default_factory=set)
     next_order: int = 1
     announces_blocks: bool = False
@@ -94,6 +96,7 @@ class ReplicaView:
     def forget_told(self, path: PathId) -> None:
         """What was told on the path may be lost with it."""
         self.credit_on.pop(path, None)
+        self.revokes.pop(path, None)
         self.open_probes.clear()
         self.credit_told = max(self.credit_on.values(), default=0)
 

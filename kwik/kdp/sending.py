@@ -64,7 +64,7 @@ def has_upstream(stream: ClientStream, view: ReplicaView, path: ClientPath) -> b
 def _may_send(stream: ClientStream, view: ReplicaView, path: ClientPath) -> bool:
     if not view.is_usable or not view.open_sent or view.fin_sent or stream.is_over:
         return False
-    if view.control_path() is not path:
+    if view.control_path() is not path or not (view is stream.anchor or stream.log.is_for_all):
         return False
     return stream.log.chunks_between(view.taken, view.sent) < MAX_MARKS_AHEAD
 

@@ -14,6 +14,7 @@ from kwik.errors import ErrorCode, LocalProtocolError
 from kwik.kdp.actions import Accept, PortDone, PortReadable, PortReset, PortWritable, WakePath
 from kwik.kdp.digest import ALGORITHMS
 from kwik.kdp.flow import MemoryPool
+from kwik.kdp.outbox import REQUESTS, Unanswered
 from kwik.kdp.replica import ReplicaInput, ReplicaState, ServerReplica
 from kwik.kdp.upstream_sink import UpstreamSink
 from kwik.types import Instant, PathId
@@ -26,9 +27,8 @@ DATA_HEAD_BYTES = 32
 SMALL_REST_BYTES = 512
 """A call to room ends rather than cut a piece smaller than this."""
 DATA_PIPES = 2
-MAX_REPLIES = 1024
-"""Answers that wait for room on a path; a client that asks for more does not read."""
-MAX_FAREWELLS = 65536
+MAX_CLOSES = 65536
+"""CLOSEs that are not answered on a path (SPEC §7); a client that sends more does not read."""
 MAX_TOMBSTONES = 1024
 """Ranges of dead numbers of a session. Numbers are drawn in order, so an honest client needs very few."""
 MAX_PATH_ORDERS = 4096
@@ -55,8 +55,9 @@ class ServerPath:
     remote: tuple[str, int] | None
     replies: list[ServerFrame] = field(default_factory=list)
     farewells: list[ServerFrame] = field(default_factory=list)
-    """CLOSED for each CLOSE; there is at most one for each replica that was open."""
+    """CLOSED for each CLOSE."""
     replicas: dict[int, ServerReplica] = field(default_factory=dict)
+    unanswered: Unanswered = field(default_factory=Unanswered)
 
 
 class DataServer:
@@ -106,12 +107,16 @@ class DataServer:
     def on_frame(self, path: PathId, frame: ClientFrame, now: Instant) -> None:
         """A KDP frame of the control pipe."""
         state = self._paths[path]
-        if len(state.replies) >= MAX_REPLIES or len(state.farewells) > MAX_FAREWELLS:
-            raise LocalProtocolError(f"more than {MAX_REPLIES} answers wait to be read", code=ErrorCode.LIMIT)
-        if isinstance(frame, frames.Open):
-            self._on_open(path, state, frame)
-        elif isinstance(frame, frames.Attach):
-            self._on_attach(path, state, frame, now)
+        if isinstance(frame, REQUESTS):
+            if not state.unanswered.may_take(frame):
+                raise LocalProtocolError(
+                    "too many of these are unanswered on this path", code=ErrorCode.LIMIT, field="replica"
+                )
+            if isinstance(frame, frames.Open):
+                self._on_open(path, state, frame)
+            else:
+                self._on_attach(path, state, frame, now)
+            state.unanswered.on_request(frame)
         else:
             replica = self._replica_for(path, state, getattr(frame, "replica", -1))
             if replica is not None:
@@ -134,15 +139,17 @@ class DataServer:
         # Late frames: of a replica that is gone, or that an ATTACH has moved to another path.
         if number in session.dead or number in session.replicas:
             return None
-        raise LocalProtocolError(f"replica {number} is not open on this path")
+        raise LocalProtocolError(f"replica {number} is not open on this path", field="replica")
 
     def _on_open(self, path: PathId, state: ServerPath, opened: frames.Open) -> None:
         session = self._sessions[state.session]
         if opened.replica in session.replicas:
-            raise LocalProtocolError(f"replica {opened.replica} was opened twice")
+            raise LocalProtocolError(f"replica {opened.replica} was opened twice", field="replica")
         # Before anything is reserved: a broken OPEN leaves nothing behind.
         if opened.floor + opened.first_grant_blocks * opened.block_bytes >= opened.credit + opened.block_bytes > 0:
-            raise LocalProtocolError("the first grant reaches beyond the credit", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                "the first grant reaches beyond the credit", code=ErrorCode.LIMIT, field="first_grant_blocks"
+            )
         refusal = self._why_not(session, opened)
         cap = 0 if refusal else self._reserve(opened.block_bytes)
         if refusal is None and cap == 0:
@@ -214,8 +221,6 @@ class DataServer:
         for old in [PathId(number) for number in attach.replaces]:
             self._replace(replica, old, state.session, path, now)
         duty = replica.attach(path, role=attach.role)
-        if len(duty.replies) >= MAX_REPLIES:
-            raise LocalProtocolError(f"more than {MAX_REPLIES} answers wait to be read", code=ErrorCode.LIMIT)
         state.replicas[attach.replica] = replica
         sink = replica.sink
         # The answer goes first: what follows on this path is judged by it.
@@ -232,6 +237,7 @@ class DataServer:
             if other != path and state.session == session and self.client_path(other) == number:
                 replica.detach(other, now)
                 state.replicas.pop(replica.number, None)
+                state.unanswered.forget(replica.number)
 
     client_path: Callable[[PathId], int | None] = staticmethod(lambda _path: None)
     """The client's own number of a path; set by the core, which read the hello."""
@@ -247,7 +253,9 @@ class DataServer:
     def _on_grant(self, path: PathId, replica: ServerReplica, grant: frames.Grant) -> None:
         owed = sum(len(other.duties[path].orders) for other in self._paths[path].replicas.values())
         if owed >= MAX_PATH_ORDERS:
-            raise LocalProtocolError(f"more than {MAX_PATH_ORDERS} orders on a path", code=ErrorCode.LIMIT)
+            raise LocalProtocolError(
+                f"more than {MAX_PATH_ORDERS} orders on a path", code=ErrorCode.LIMIT, field="order"
+            )
         replica.on_grant(path, grant)
 
     def _on_revoke(self, path: PathId, replica: ServerReplica, revoke: frames.Revoke) -> None:
@@ -263,13 +271,17 @@ class DataServer:
         replica.on_anchor(anchor.first_block)
 
     def _on_close(self, path: PathId, replica: ServerReplica, close: frames.Close) -> None:
+        if len(self._paths[path].farewells) >= MAX_CLOSES:
+            raise LocalProtocolError(
+                f"more than {MAX_CLOSES} CLOSEs are unanswered", code=ErrorCode.LIMIT, field="replica"
+            )
         aborted = close.code != ErrorCode.NO_ERROR
         session = self._paths[path].session
         was_connecting = replica.state is ReplicaState.CONNECTING
         replica.close(aborted=aborted)
         self._paths[path].farewells.append(frames.Closed(replica.number))
         if replica.state is ReplicaState.GONE:
-            self._bury(session, replica, reset=aborted or was_connecting)
+            self._bury(session, replica, reset=aborted or was_connecting, told=path)
         else:
             self._actions += [PortReadable(replica.key), PortWritable(replica.key)]
 
@@ -379,8 +391,19 @@ class DataServer:
             replica.machine.on(ReplicaInput.ABORT)
         self._bury(session, replica, reset=True)
 
-    def _bury(self, session: SessionName, replica: ServerReplica, *, reset: bool, refused: bool = False) -> None:
-        """The replica is gone: its number stays dead, its memory is free, its application is told."""
+    def _bury(
+        self,
+        session: SessionName,
+        replica: ServerReplica,
+        *,
+        reset: bool,
+        refused: bool = False,
+        told: PathId | None = None,
+    ) -> None:
+        """The replica is gone: its number stays dead, its memory is free, its application is told.
+
+        Paths on which a request of it waits are told as well; `told` is one where the answer is under way.
+        """
         self._ports.pop(replica.key, None)
         self.pool.release(replica.key)
         self.pool.release(("upstream", replica.key))
@@ -391,7 +414,11 @@ class DataServer:
             if not refused:
                 _add_number(known.ran, replica.number)
         for path in replica.duties:
-            self._paths[path].replicas.pop(replica.number, None)
+            state = self._paths[path]
+            state.replicas.pop(replica.number, None)
+            if not refused and path != told and state.unanswered.waits_for(replica.number):
+                state.replies.append(frames.Closed(replica.number))
+                self._actions.append(WakePath(path))
         if reset:
             self._actions.append(
                 PortReset(
@@ -467,14 +494,17 @@ class DataServer:
         used = 0
         for waiting in (state.replies, state.farewells):
             while waiting and used < size:
-                parts.append(encode(waiting.pop(0)))
+                frame = waiting.pop(0)
+                state.unanswered.on_answer(frame)
+                parts.append(encode(frame))
                 used += len(parts[-1])
         for replica in list(state.replicas.values()):
             while used < size:
-                frame = replica.next_control(path, now)
-                if frame is None:
+                due = replica.next_control(path, now)
+                if due is None:
                     break
-                parts.append(encode(frame))
+                state.unanswered.on_answer(due)
+                parts.append(encode(due))
                 used += len(parts[-1])
         return b"".join(parts)
 

@@ -262,6 +262,9 @@ class DataSession:
 
     def on_frame(self, path: PathId, frame: ServerFrame, now: Instant) -> None:
         """A KDP frame of a server's control pipe. Raises LocalProtocolError."""
+        state = self.paths.get(path)
+        if state is not None and state.outbox.on_answer(frame):
+            self.actions.append(WakePath(path))
         self._route(path, getattr(frame, "replica", -1), frame, now)
 
     def on_data(self, path: PathId, piece: DataPiece, now: Instant) -> None:
@@ -272,7 +275,7 @@ class DataSession:
         stream, state = self._by_replica.get(number), self.paths.get(path)
         if stream is None or state is None:
             if number >= self._numbers.replica:
-                raise LocalProtocolError(f"replica {number} was never opened")
+                raise LocalProtocolError(f"replica {number} was never opened", field="replica")
             return
         view = stream.views.get(number)
         if view is None or not view.is_usable:
@@ -280,7 +283,7 @@ class DataSession:
         if path not in view.paths and path not in view.attaching:
             if path in view.dropped_paths:
                 return
-            raise LocalProtocolError(f"replica {number} is not bound to this path")
+            raise LocalProtocolError(f"replica {number} is not bound to this path", field="replica")
         self.hints.is_rebound |= isinstance(what, frames.Attached)
         if isinstance(what, DataPiece):
             if answers.on_data(stream, view, state, what, now) or state.is_silent:

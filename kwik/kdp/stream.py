@@ -374,7 +374,7 @@ class ClientStream:
         self.down.book.drop_replica(view.number)
         if not view.open_sent:
             for other in view.paths.values():
-                other.recall(view.number)
+                other.outbox.recall(view.number)
         if was_usable and path is not None and view.open_sent:
             self.context.send(path, frames.Close(view.number, code))
         if self.takeover.candidate is view:

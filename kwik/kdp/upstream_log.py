@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from kwik.kdp.opaque import LONGEST, Head, classify
 from kwik.kdp.upstream_sink import Mark
 from kwik.types import Offset
 
@@ -37,6 +38,12 @@ class UpstreamLog:
         self._chunks: list[tuple[bytes, Mark]] = []
         self._is_whole = True
         self._mark_count = 0
+        self.head = Head.UNDECIDED
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether other replicas than the anchor may be sent the upstream (SPEC §6.2)."""
+        return self.head is Head.OPEN or (self.head is Head.UNDECIDED and (self.is_finished or not self.end))
 
     @property
     def base(self) -> Offset:
@@ -65,7 +72,15 @@ class UpstreamLog:
         self._starts.append(self.end)
         self._chunks.append((data, mark))
         self.end += len(data)
+        if self.head is Head.UNDECIDED:
+            self._judge_head()
         if self.end + MARK_BYTES * self._mark_count > self._limit_bytes:
+            self._is_whole = False
+
+    def _judge_head(self) -> None:
+        # Nothing is freed before the head is decided: so short a log is whole.
+        self.head = classify(b"".join(data for data, _ in self._chunks)[:LONGEST])
+        if self.head is Head.OPAQUE:
             self._is_whole = False
 
     def finish(self, mark: Mark) -> None:

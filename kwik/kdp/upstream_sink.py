@@ -85,7 +85,7 @@ class UpstreamSink:
         end = offset + len(payload)
         if end > self.credit:
             raise LocalProtocolError(
-                f"upstream up to {end} exceeds the credit {self.credit}", code=ErrorCode.FLOW_CONTROL
+                f"upstream up to {end} exceeds the credit {self.credit}", code=ErrorCode.FLOW_CONTROL, field="offset"
             )
         self._check_final(end, fin=fin)
         is_news = fin and self._final_mark is None
@@ -94,7 +94,7 @@ class UpstreamSink:
         for start, stop in self._ahead_ranges.gaps(max(offset, self.received), max(end, self.received)):
             known = self._continues(mark, start) or mark in self._ahead_marks
             if (self.mark_count >= MAX_MARKS and not known) or len(self._ahead) >= MAX_GAPS:
-                raise LocalProtocolError("too many marks or gaps are waiting", code=ErrorCode.LIMIT)
+                raise LocalProtocolError("too many marks or gaps are waiting", code=ErrorCode.LIMIT, field="after")
             self._take(start, payload[start - offset : stop - offset], mark)
             is_news = True
         self._join_ahead()
@@ -149,7 +149,9 @@ class UpstreamSink:
     def _check_final(self, end: Offset, *, fin: bool) -> None:
         beyond = self.final is not None and (end > self.final or (fin and end != self.final))
         if beyond or (fin and end < max(self.received, self._ahead_ranges.stop or 0)):
-            raise LocalProtocolError("upstream contradicts its own final size", code=ErrorCode.FLOW_CONTROL)
+            raise LocalProtocolError(
+                "upstream contradicts its own final size", code=ErrorCode.FLOW_CONTROL, field="offset"
+            )
 
     def _continues(self, mark: Mark, start: Offset) -> bool:
         return bool(self._queue) and start == self.received and self._queue[-1].mark == mark

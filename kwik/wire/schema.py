@@ -58,6 +58,8 @@ class Field:
 class Fault(ValueError):
     """One field of a body is wrong. `offset` is where the field starts, in bytes from the start of the body.
 
+    `field` is "body" for bytes behind the last field.
+
     `need` is set if the body merely ends too early: so many bytes of it are required to make progress.
     """
 
@@ -174,7 +176,7 @@ def find_fault(fields: tuple[Field, ...], body: Buffer) -> Fault:
         except ValueError as error:
             return Fault(str(error), field.name, pos, None)
         pos = after
-    return Fault(f"{len(body) - pos} bytes left over in the body", "", pos, None)
+    return Fault(f"{len(body) - pos} bytes left over", "body", pos, None)
 
 
 def _kind_of(cls: type, name: str, annotation: object) -> Kind:

@@ -19,6 +19,18 @@ def test_with_program(): ...
 
 def test_plain(): ...
 """
+PART_TEST = """
+import pytest
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch): ...
+
+@pytest.mark.multicast
+def test_with_multicast(): ...
+
+def test_in_part(not_run):
+    not_run("something else")
+"""
 PURE_TEST = """
 import asyncio, socket, time
 import pytest
@@ -46,7 +58,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("KWIK_REQUIRE_PROGRAMS", raising=False)
     pytester.makeconftest((ROOT / "tests" / "conftest.py").read_text("utf-8"))
-    pytester.makepyprojecttoml('[tool.pytest.ini_options]\nmarkers = ["program(name)", "net", "proc"]')
+    pytester.makepyprojecttoml('[tool.pytest.ini_options]\nmarkers = ["program(name)", "multicast", "net", "proc"]')
     return pytester
 
 
@@ -58,6 +70,22 @@ def test_a_missing_program_is_reported_before_the_last_line(project: pytest.Pyte
         ["NOT RUN: test_it.py::test_with_program needs no-such-program-anywhere", "*1 passed, 1 skipped*"]
     )
     assert result.ret == 0
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["one process", "xdist"])
+def test_missing_multicast_and_parts_are_reported_too(project: pytest.Pytester, options: tuple[str, ...]):
+    conftest = project.path / "conftest.py"
+    text = conftest.read_text("utf-8").replace("return asyncio.run(multicast_works", "return False and (")
+    conftest.write_text(text, "utf-8")
+    project.makepyfile(test_it=PART_TEST)
+    result = project.runpytest_subprocess(*options)
+    result.stdout.fnmatch_lines_random(
+        [
+            "NOT RUN: test_it.py::test_with_multicast needs multicast on 127.0.0.1",
+            "NOT RUN: test_it.py::test_in_part needs something else",
+        ]
+    )
+    result.assert_outcomes(passed=1, skipped=1)
 
 
 def test_a_missing_program_can_be_made_to_fail(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import SEEDS, TARGETS
 from tests.vectors.vectors import load
 
 FOLDER = Path(__file__).parent / "corpus"
@@ -30,7 +30,9 @@ def save(name: str, octets: bytes) -> Path:
     return path
 
 
-def seeds() -> list[bytes]:
-    """What mutation starts from: every vector and every committed input."""
+def seeds(name: str = "") -> list[bytes]:
+    """What mutation starts from: the target's own, or every vector; and what is committed for it (or for frames)."""
+    if name in SEEDS:
+        return [*SEEDS[name], *(path.read_bytes() for path in files() if target_of(path) == name)]
     vectors = [bytes.fromhex(str(entry["hex"])) for file in ("frames.json", "rejected.json") for entry in load(file)]
-    return vectors + [path.read_bytes() for path in files()]
+    return vectors + [path.read_bytes() for path in files() if target_of(path) not in SEEDS]

@@ -9,6 +9,7 @@ import random
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.fuzz.mutate import hostile
 from tests.fuzz.targets import TARGETS
 
 MAX_FINDINGS = 10
+TURN_S = 0.25
+"""How long a target is fed before the next one has its turn."""
 
 
 def attempt(name: str, octets: bytes) -> bool:
@@ -36,16 +39,21 @@ def attempt(name: str, octets: bytes) -> bool:
     return True
 
 
-def fuzz(names: Sequence[str], *, seconds: float, seed: int) -> tuple[int, int]:
-    """Executions and findings. The inputs follow from the seed alone, their number from the time."""
-    dice = random.Random(seed)
+def fuzz(names: Sequence[str], *, seconds: float, seed: int) -> tuple[Counter[str], int]:
+    """Executions of each target, and findings. Inputs follow from the seed alone, their number from the time.
+
+    The targets take turns of equal length, so that a slow one gets its share and no more.
+    """
+    dice = {name: random.Random(f"{seed} {name}") for name in names}
     seeds = {name: fitting(name) for name in names}
-    executions = findings = 0
+    executions, findings = Counter[str](), 0
     end = time.monotonic() + seconds
     while time.monotonic() < end and findings < MAX_FINDINGS:
         for name in names:
-            executions += 1
-            findings += not attempt(name, hostile(dice, seeds[name]))
+            turn_ends_at = min(end, time.monotonic() + TURN_S)
+            while findings < MAX_FINDINGS and (not executions[name] or time.monotonic() < turn_ends_at):
+                executions[name] += 1
+                findings += not attempt(name, hostile(dice[name], seeds[name]))
     return executions, findings
 
 
@@ -59,7 +67,7 @@ def fitting(name: str) -> list[bytes]:
             return False
         return True
 
-    every = corpus.seeds()
+    every = corpus.seeds(name)
     return [octets for octets in every if is_taken(octets)] or every
 
 
@@ -74,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = chosen.target or sorted(TARGETS)
     print(f"fuzzing {', '.join(names)} for {chosen.seconds:g} s with --seed {seed}", flush=True)
     executions, findings = fuzz(names, seconds=chosen.seconds, seed=seed)
-    print(f"{executions} executions, {executions / max(chosen.seconds, 1e-9):.0f}/s, {findings} findings")
+    rate = executions.total() / max(chosen.seconds, 1e-9)
+    for name in names:
+        print(f"  {name:16} {executions[name]}")
+    print(f"{executions.total()} executions, {rate:.0f}/s, {findings} findings")
     return 1 if findings else 0
 
 

@@ -1,6 +1,9 @@
-"""What is fuzzed: a name, and a callable that takes any bytes and may raise nothing but RemoteProtocolError."""
+"""What is fuzzed: a name, and a callable that takes any bytes and may raise nothing but RemoteProtocolError.
 
-from collections.abc import Callable
+The decoders of pipes are here; `parsers` has what else reads bytes of strangers, `cores` whole endpoints.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from kwik.errors import RemoteProtocolError
@@ -11,16 +14,21 @@ from kwik.wire.schema import Sender
 Target = Callable[[bytes], object]
 
 TARGETS: dict[str, Target] = {}
-"""Every target by name. To add one, put it in here, under `target`."""
+"""Every target by name. To add one, put it under `target`."""
+
+SEEDS: dict[str, Sequence[bytes]] = {}
+"""What mutation starts from, for targets that do not read frames."""
 
 
-def target(name: str) -> Callable[[Target], Target]:
-    """Register a callable under a name, which also begins the names of its corpus files."""
+def target(name: str, seeds: Sequence[bytes] | None = None) -> Callable[[Target], Target]:
+    """Register a callable under a name, which also begins the names of its corpus files. `seeds`: instead of frames."""
 
     def register(call: Target) -> Target:
         if name in TARGETS:
             raise ValueError(f"two targets are named {name}")
         TARGETS[name] = call
+        if seeds is not None:
+            SEEDS[name] = seeds
         return call
 
     return register
@@ -80,3 +88,8 @@ def server_control(octets: bytes) -> None:
 def server_data(octets: bytes) -> None:
     """What a client reads on a data pipe."""
     _decode("server", "data", octets)
+
+
+from tests.fuzz import cores, parsers  # noqa: E402 - they register theirs here
+
+__all__ = ["SEEDS", "TARGETS", "cores", "parsers", "target"]

@@ -2,11 +2,12 @@
 
 import contextlib
 import random
+from collections import Counter
 
 import pytest
 
 from kwik.errors import RemoteProtocolError
-from tests.fuzz import corpus, run, targets
+from tests.fuzz import cores, corpus, run, targets
 from tests.fuzz.mutate import hostile
 
 FILES = corpus.files()
@@ -28,10 +29,39 @@ def test_there_is_a_corpus_for_every_decoder():
     }
 
 
+def test_all_that_reads_bytes_of_strangers_is_a_target():
+    assert set(targets.TARGETS) == {
+        *("client-control", "client-data", "server-control", "server-data"),
+        *("client-core", "server-core", "http-head", "link-control", "mdns-txt", "quic-demux"),
+    }
+
+
+def test_the_cores_get_far_enough_to_be_worth_it(monkeypatch):
+    """The scripts open streams, and bytes reach applications on both sides."""
+    seen: Counter[tuple[str, str]] = Counter()
+    on_server, on_client = cores.ServerStage.on_action, cores.ClientStage.on_action
+
+    def count(original):
+        def on_action(self, action):
+            seen[type(self).__name__, type(action).__name__] += 1
+            original(self, action)
+
+        return on_action
+
+    monkeypatch.setattr(cores.ServerStage, "on_action", count(on_server))
+    monkeypatch.setattr(cores.ClientStage, "on_action", count(on_client))
+    for script in cores.SCRIPTS:
+        cores.server_core(script)
+        cores.client_core(script)
+    wanted = [("ServerStage", kind) for kind in ("Accept", "PortReadable", "PortWritable", "PortReset")]
+    wanted += [("ClientStage", kind) for kind in ("OpenPath", "StreamSent", "StreamConfirmed", "PortReadable")]
+    assert {kind for kind in wanted if not seen[kind]} == set()
+
+
 @pytest.mark.parametrize("name", sorted(targets.TARGETS))
 def test_a_few_hostile_inputs_are_borne(name):
-    dice, seeds = random.Random(f"kwik {name}"), corpus.seeds()
-    for _ in range(150):
+    dice, seeds = random.Random(f"kwik {name}"), corpus.seeds(name)
+    for _ in range(40 if name.endswith("-core") else 150):
         octets = hostile(dice, seeds)
         try:
             targets.TARGETS[name](octets)

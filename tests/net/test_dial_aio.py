@@ -182,9 +182,11 @@ async def test_an_upstream_that_is_down_refuses(echo_service):
 async def test_a_dial_that_is_cancelled_leaves_nothing(echo_service):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
+        silent.setblocking(False)
         servers = [f"127.0.0.1:{silent.getsockname()[1]}"]
         task = asyncio.create_task(kwik.aio.dial(SERVICE, servers=servers, cafile=echo_service.cafile))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            await asyncio.get_running_loop().sock_recv(silent, 2000)  # it is under way
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -199,10 +201,10 @@ async def test_drain_lets_streams_finish(echo_service):
         (replica,) = await server.replicas()
         assert replica.produced_bytes == 1
         draining = asyncio.create_task(server.drain())
-        await asyncio.sleep(0.05)
-        assert not draining.done()
+        await asyncio.sleep(0)  # it goes first: the engine takes calls in their order
         with pytest.raises((kwik.ConnectRefused, kwik.DialTimeout)):
             await kwik.aio.dial(SERVICE, **{**given, "timeout": 0.2}, confirm=True)
+        assert not draining.done()
         writer.write(b"y")
         writer.write_eof()
         assert await reader.read() == b"y"

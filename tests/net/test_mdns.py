@@ -31,10 +31,7 @@ FLAGS_RESPONSE = 0x8400
 """A response, authoritative (RFC 6762 §18)."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _multicast() -> None:
-    if not asyncio.run(multicast_works("127.0.0.1", 2.0)):
-        pytest.skip("multicast does not work on 127.0.0.1 here, or port 5353 cannot be shared")
+pytestmark = pytest.mark.multicast
 
 
 def provider(**options) -> MdnsProvider:

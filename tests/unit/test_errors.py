@@ -103,7 +103,8 @@ def test_a_decoder_adds_the_frame_later():
 def test_local_becomes_remote_at_the_border():
     remote = LocalProtocolError("closed already", code=ErrorCode.FLOW_CONTROL).as_remote("DATA", offset=5)
     assert type(remote) is RemoteProtocolError
-    assert (remote.code, str(remote)) == (ErrorCode.FLOW_CONTROL, "DATA at byte 5: closed already")
+    assert (remote.code, str(remote)) == (ErrorCode.FLOW_CONTROL, "DATA.type at byte 5: closed already")
+    assert str(LocalProtocolError("too far", field="offset").as_remote("DATA")) == "DATA.offset: too far"
 
 
 def test_the_drawing_shows_every_class():

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 
 import pytest
 
-from kwik.discovery.mdns import multicast_works
 from tests.proc.cli.commands import Commands
 
 SERVICE = "files.example:80"
@@ -76,9 +74,8 @@ def test_watching_ends_with_an_interrupt(files: Commands):
     assert process.finish()[0] == 130
 
 
+@pytest.mark.multicast
 def test_watching_sees_servers_come_and_go(files: Commands):
-    if not asyncio.run(multicast_works("127.0.0.1")):
-        pytest.skip("no multicast on loopback")
     service = f"files-{os.urandom(4).hex()}.example:80"
     files.certificate(service.removesuffix(":80"))
     loopback = ["--mdns-interface", "127.0.0.1"]

@@ -149,3 +149,14 @@ def test_a_stranger_is_not_believed(files: Commands, server: str):
     code, _, err = get(files, server, URL)
     assert code in (3, 4)
     assert "certificate" in err
+
+
+def test_both_sides_log_their_tls_secrets_when_asked(files: Commands):
+    _, server = files.serve("files.example:80", "--files", "files", "--keylog", "server.log")
+    secrets = {"SSLKEYLOGFILE": str(files.folder / "client.log")}
+    for options in (["--keylog-env"], []):
+        command = ["get", URL, *options, "--server", server, "--cafile", "certs/ca.pem"]
+        assert files.run(*command, settings=secrets)[0] == 0
+    client, servers = ((files.folder / name).read_text("ascii").splitlines() for name in ("client.log", "server.log"))
+    assert set(client) < set(servers), "the second download wrote nothing here"
+    assert any(line.startswith("CLIENT_TRAFFIC_SECRET_0 ") for line in client)

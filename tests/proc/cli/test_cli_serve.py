@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ import subprocess
 import pytest
 
 import kwik
-from kwik.discovery.mdns import multicast_works
 from tests.proc.cli.commands import Commands, Process
 
 SERVICE = "files.example:80"
@@ -132,9 +130,8 @@ def test_port_in_use(files: Commands):
     assert "in use" in err
 
 
+@pytest.mark.multicast
 def test_announced_servers_are_found_by_mdns(files: Commands):
-    if not asyncio.run(multicast_works("127.0.0.1")):
-        pytest.skip("no multicast on loopback")
     service = f"files-{os.urandom(4).hex()}.example:80"
     files.certificate(service.removesuffix(":80"))
     loopback = ["--mdns-interface", "127.0.0.1"]
@@ -155,9 +152,8 @@ def test_announced_servers_are_found_by_mdns(files: Commands):
     assert code == 3
 
 
+@pytest.mark.multicast
 def test_another_address_can_be_advertised(files: Commands):
-    if not asyncio.run(multicast_works("127.0.0.1")):
-        pytest.skip("no multicast on loopback")
     service = f"files-{os.urandom(4).hex()}.example:80"
     files.certificate(service.removesuffix(":80"))
     loopback = ["--mdns-interface", "127.0.0.1"]

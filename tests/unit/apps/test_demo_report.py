@@ -33,6 +33,7 @@ SEEN = Observed(
     all_help_at=1001.0,
     killed_at=1004.0,
     stats={"takeovers": 1},
+    found_by="mdns",
 )
 ALONE = replace(
     SEEN,
@@ -55,6 +56,7 @@ def test_numbers():
     assert (found["killed"], found["killed_after_s"]) == ("server-2", 4.0)
     assert found["one_server_extrapolated_s"] == pytest.approx(30.03, abs=0.01)
     assert found["stats"] == {"takeovers": 1}
+    assert (found["found_by"], found["steady_holds"], found["pause_holds"]) == ("mdns", False, True)
 
 
 def test_text():
@@ -66,6 +68,36 @@ def test_text():
     assert "would take 30.0 s (extrapolated from 6.0 MB in this run)" in text
     assert "server-1 50%, server-2 20% (killed), server-3 30%" in text
     assert "10 ms, the longest pause that began within 1 s after it" in text
+
+
+class TestVerdict:
+    GOOD = replace(SEEN, log=reads(1000, 60_000, 60_000 * 8 / 51.2e6))
+
+    def test_good_figures(self):
+        text = as_text(self.GOOD)
+        assert "verdict        the figures hold: steady 51." in text
+        assert "Mbit/s (at least 51.0 Mbit/s), at the kill 9 ms (under 250 ms)" in text
+
+    def test_a_slow_run(self):
+        assert "the figures DO NOT HOLD: steady 48.0 Mbit/s (at least 51.0 Mbit/s)" in as_text(SEEN)
+
+    def test_a_long_pause(self):
+        log = self.GOOD.log
+        late = ReadLog(log.started_at, [at + 0.25 * (at > 1004.0) for at in log.times], log.totals)
+        paused = replace(self.GOOD, log=late)
+        assert (paused.steady_holds, paused.pause_holds) == (True, False)
+        assert "the figures DO NOT HOLD" in as_text(paused)
+        assert paused.is_right, "the exit code is about the file alone"
+
+    def test_a_server_that_never_helped(self):
+        idle = replace(self.GOOD, all_help_at=None)
+        assert idle.steady_holds is False
+        assert "steady none (at least 51.0 Mbit/s)" in as_text(idle)
+
+    def test_only_what_was_tried_is_judged(self):
+        assert (ALONE.steady_holds, ALONE.pause_holds) == (None, None)
+        assert "verdict" not in as_text(ALONE)
+        assert replace(self.GOOD, killed_at=None).pause_holds is None
 
 
 def test_one_server():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kwik.cli.options import Sources, add_sources, existing_file, seconds, sources_of, typed
+from kwik.cli.options import Sources, add_keylog, add_sources, existing_file, keylog_of, seconds, sources_of, typed
 from kwik.errors import ConfigError
 
 
@@ -84,3 +84,21 @@ def test_existing_file(tmp_path: Path):
     assert existing_file(str(tmp_path)) == str(tmp_path)
     with pytest.raises(argparse.ArgumentTypeError, match="does not exist"):
         existing_file(str(tmp_path / "none"))
+
+
+class TestKeylog:
+    def parse(self, *arguments: str) -> str | None:
+        parser = argparse.ArgumentParser()
+        add_keylog(parser)
+        return keylog_of(parser.parse_args(arguments))
+
+    def test_the_environment_counts_only_when_asked_for(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("SSLKEYLOGFILE", "/tmp/keys")
+        assert self.parse() is None
+        assert self.parse("--keylog", "other") == "other"
+        assert self.parse("--keylog-env") == "/tmp/keys"
+
+    def test_asked_for_it_must_be_there(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.delenv("SSLKEYLOGFILE", raising=False)
+        with pytest.raises(ConfigError, match="SSLKEYLOGFILE is not set"):
+            self.parse("--keylog-env")

@@ -6,8 +6,8 @@ import pytest
 
 from kwik.core.border import PipeReader
 from kwik.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from kwik.wire.codec import DataPiece, Received, encode, encode_data
-from kwik.wire.frames import Ack, Produced
+from kwik.wire.codec import DataPiece, Frame, Received, encode, encode_data
+from kwik.wire.frames import Ack, AskDigests, Produced, Upstream
 
 
 def take_nothing(received: Received) -> None:
@@ -41,9 +41,20 @@ class TestPipeReader:
         def refuse(received: Received) -> None:
             raise LocalProtocolError("not now", code=ErrorCode.LIMIT)
 
-        with pytest.raises(RemoteProtocolError, match=r"Produced.*not now") as caught:
+        with pytest.raises(RemoteProtocolError, match=r"^PRODUCED\.type: not now$") as caught:
             PipeReader("server").feed(0, encode(Produced(1, 2)), refuse)
         assert caught.value.code == ErrorCode.LIMIT
+
+    @pytest.mark.parametrize(
+        ("frame", "name"), [(AskDigests(1, 2, 3), "ASK_DIGESTS"), (Upstream(1, 0, 0, 0, b"", b"", b"x"), "UPSTREAM")]
+    )
+    def test_a_broken_rule_names_the_field_if_there_is_one(self, frame: Frame, name: str):
+        def refuse(received: Received) -> None:
+            raise LocalProtocolError("too far", field="offset")
+
+        with pytest.raises(RemoteProtocolError) as caught:
+            PipeReader("client").feed(0, encode(frame), refuse)
+        assert (caught.value.frame, caught.value.field) == (name, "offset")
 
     def test_a_fault_that_is_remote_already_stays_as_it_is(self):
         fault = RemoteProtocolError(ErrorCode.ADMISSION, "JOIN", message="wrong")

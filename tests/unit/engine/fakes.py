@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from kwik.engine.bridge import Bridge
 from kwik.engine.handle import StreamHandle, registry
@@ -101,6 +103,28 @@ class EchoPort:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+
+class Clock:
+    """The loop's time, which also goes on when a test says so: timers become due without anybody waiting."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._real, self._ahead_s = self._loop.time, 0.0
+        self._loop.time = lambda: self._real() + self._ahead_s  # type: ignore[method-assign]
+
+    async def elapse(self, seconds: float) -> None:
+        """So much later, with everything done that was due by then."""
+        self._ahead_s += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+def wait_until_asleep(thread_id: int) -> None:
+    """Return once a thread of this process sleeps in a system call, as a reader without data does."""
+    stat = Path(f"/proc/self/task/{thread_id}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
 
 
 def start_bridge(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +13,7 @@ import pytest_asyncio
 from kwik.engine.handle import registry
 from kwik.engine.watch import Watcher
 from kwik.errors import StreamReset
-from tests.unit.engine.fakes import EchoPort, bridged_pair
+from tests.unit.engine.fakes import EchoPort, bridged_pair, wait_until_asleep
 
 
 @pytest_asyncio.fixture
@@ -153,8 +154,14 @@ async def test_a_reset_wakes_a_blocked_reader(watcher):
     port = EchoPort(echo=False)
     bridge, app = bridged_pair(watcher, port)
     with app:
-        reader = asyncio.create_task(in_thread(app.recv, 10))
-        await asyncio.sleep(0.01)
+        loop, begun = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+        def read():
+            loop.call_soon_threadsafe(begun.set_result, threading.get_native_id())
+            return app.recv(10)
+
+        reader = asyncio.create_task(in_thread(read))
+        wait_until_asleep(await begun)
         bridge.reset(StreamReset("gone"))
         with pytest.raises(ConnectionResetError):
             await reader
@@ -392,8 +399,11 @@ async def test_numbers_that_are_used_again_in_one_batch(watcher):
     c, d = socket.socketpair()
     number = d.fileno()
 
+    done = asyncio.Event()
+
     def on_first(mask):
         events.append("first")
+        done.set()
         watcher.remove(number)
         d.close()
         e, f = socket.socketpair()
@@ -406,7 +416,8 @@ async def test_numbers_that_are_used_again_in_one_batch(watcher):
     watcher.add(number, lambda mask: events.append("stale"))
     a.send(b"x")
     c.send(b"x")
-    await asyncio.sleep(0.01)
+    # What else was in the batch is told before anybody who waits for this goes on.
+    await done.wait()
     assert events[0] == "first"
     assert "stale" not in events
     watcher.remove(number)

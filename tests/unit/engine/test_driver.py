@@ -16,7 +16,7 @@ from kwik.engine.watch import Watcher
 from kwik.errors import ConnectRefused, ErrorCode, NoServers, StreamReset
 from kwik.quic.ends import EndKind, PathEnd
 from kwik.types import Address, PathId
-from tests.unit.engine.fakes import EchoPort, bridged_pair
+from tests.unit.engine.fakes import Clock, EchoPort, bridged_pair
 
 ADDRESS = Address("127.0.0.1", 1)
 ONE, TWO = PathId(1), PathId(2)
@@ -114,6 +114,11 @@ async def driver():
     made.close(StreamReset("over"))
 
 
+@pytest.fixture
+async def clock(driver):
+    return Clock()
+
+
 def add_path(driver: Driver, number: int = 1) -> ScriptedPath:
     path = ScriptedPath()
     stand_in: Any = path
@@ -175,29 +180,33 @@ async def test_a_path_that_is_down_is_unknown(driver):
     assert driver.paths.facts(PathId(1), driver.now) is None
 
 
-async def test_one_timer(driver):
+async def test_one_timer(driver, clock):
     core = driver.core
-    core.due = driver.now + 0.01
+    core.due = driver.now + 10
     driver.step()
     core.due = driver.now + 60
     driver.step()
-    core.due = driver.now + 0.005
+    core.due = driver.now + 5
     driver.step()
-    await asyncio.sleep(0.03)
+    await clock.elapse(4)
+    assert core.heard == []
+    await clock.elapse(2)
     assert core.heard == [("timeout",)]
+    await clock.elapse(100)
+    assert core.heard == [("timeout",)], "the earlier deadlines left no timer behind"
 
 
-async def test_a_core_that_raises_in_a_timer_is_asked_again_later(driver, caplog):
+async def test_a_core_that_raises_in_a_timer_is_asked_again_later(driver, clock, caplog):
     core = driver.core
     core.raising = "timeout"
     core.due = driver.now
     driver.step()
-    await asyncio.sleep(0.01)
+    await clock.elapse(0.01)
     assert len(core.heard) == 1
     assert driver.owner.calls == [("on_defect", None)]
     assert "ZeroDivisionError" in caplog.text
     core.raising = ""
-    await asyncio.sleep(0.15)
+    await clock.elapse(0.15)
     assert len(core.heard) >= 2
 
 

@@ -507,7 +507,9 @@ def test_messages_out_of_order_close_the_path():
     assert isinstance(hello, ServerHello)
     rig.deliver(path, hello)
     rig.run(0.0)
-    assert closes(rig)[0][0] == ErrorCode.PROTOCOL
+    code, reason = closes(rig)[0]
+    assert code == ErrorCode.PROTOCOL
+    assert reason.startswith("SERVER_HELLO.type: not allowed on a path that is ")
     for message in (Joined(status=0, proof=bytes(32)), Drain(deadline_ms=1), "rubbish"):
         cold = Rig(Server("a", (A,), says_hello=False))
         cold.want(1)

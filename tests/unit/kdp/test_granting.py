@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+from kwik.base.ranges import RangeSet
 from kwik.errors import ErrorCode
-from kwik.kdp.granting import COPY_SHARE_SMALL, MAX_ORDERS_USED, MAX_PATH_ORDERS_USED, MAX_RANGES, guarantee_bytes
+from kwik.kdp import granting
+from kwik.kdp import replica as server_replica
+from kwik.kdp.granting import (
+    COPY_SHARE_SMALL,
+    MAX_ORDERS_USED,
+    MAX_PATH_ORDERS_USED,
+    MAX_RANGES,
+    MAX_REVOKES,
+    guarantee_bytes,
+)
 from kwik.kdp.order_queue import MAX_ORDERS
+from kwik.kdp.orders import Order
 from kwik.kdp.sending import MAX_MARKS_AHEAD
 from kwik.kdp.server import MAX_PATH_ORDERS
 from kwik.kdp.takeover import MAX_OPEN_PROBES
 from kwik.kdp.upstream_sink import MAX_MARKS
-from kwik.types import PathId
+from kwik.types import OrderId, PathId
 from kwik.wire import frames
 from tests.unit.kdp.session_rig import BLOCK, P1, P2, P3, TEXT, SessionRig
 
@@ -25,7 +36,8 @@ def test_what_this_side_uses_is_within_what_the_other_allows():
     assert MAX_ORDERS_USED < MAX_ORDERS
     assert MAX_PATH_ORDERS_USED < MAX_PATH_ORDERS
     assert MAX_MARKS_AHEAD < MAX_MARKS
-    assert MAX_OPEN_PROBES <= 16
+    assert MAX_OPEN_PROBES <= server_replica.MAX_PROBES
+    assert MAX_REVOKES <= server_replica.MAX_REVOKES
 
 
 class TestCredit:
@@ -297,3 +309,21 @@ def test_an_order_of_a_closed_replica_is_nobodys(rig: SessionRig):
     rig.tell(frames.Reset(helper, 9999, ErrorCode.STREAM_ABORTED), P2)
     assert rig.session.paths[P2].outstanding_bytes == 0
     assert rig.session.order_counts[P2] == 0
+
+
+def test_what_cannot_be_taken_back_now_is_not_asked_back(rig: SessionRig):
+    """A server takes 256 unanswered REVOKEs of a replica on a path (SPEC §7); each answer makes room for one."""
+    key, anchor = rig.live()
+    stream = rig.stream(key)
+
+    def take_back(number: int) -> Order:
+        order = Order(OrderId(number), anchor, P1, RangeSet(), rig.now, rig.now, 1e6)
+        granting.revoke(stream, order, 0)
+        return order
+
+    orders = [take_back(1000 + number) for number in range(MAX_REVOKES + 1)]
+    assert [order.is_revoked for order in orders] == [True] * MAX_REVOKES + [False]
+    assert len(rig.hear_only(frames.Revoke)) == MAX_REVOKES
+    rig.tell(frames.Revoked(anchor, ((1000, 0),)))
+    assert take_back(1000 + MAX_REVOKES).is_revoked
+    assert not take_back(3000).is_revoked

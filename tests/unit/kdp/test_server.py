@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from kwik.errors import ErrorCode, LocalProtocolError
+from kwik.errors import ErrorCode
 from kwik.kdp.actions import Accept, PortDone, PortReadable, PortReset, PortWritable, WakePath
 from kwik.kdp.order_queue import MAX_ORDERS
+from kwik.kdp.outbox import MAX_ATTACHS, MAX_OPENS
+from kwik.kdp.replica import MAX_REVOKES
 from kwik.wire import frames
 from kwik.wire.codec import encode
 from kwik.wire.frames import Ack, Attach, Attached, Close, Closed, Data, Opened, Refused, Reset
@@ -224,32 +226,81 @@ class TestLimits:
         rig.tell(grant(1, (0, 1)), P2)
 
     @pytest.mark.parametrize(
+        ("most", "asks"),
+        [
+            (1, lambda number: Attach(1, frames.ROLE_ANCHOR, 0, 0, ())),
+            (MAX_ATTACHS, lambda number: Attach(1000 + number, frames.ROLE_ANCHOR, 0, 0, ())),
+            (MAX_OPENS, lambda number: open_frame(1000 + number, service="other.example:80")),
+            (MAX_OPENS, lambda number: open_frame(1000 + number)),
+            (MAX_REVOKES, lambda number: frames.Revoke(1, ((1, 0),))),
+        ],
+        ids=["attach", "attach unknown", "open refused", "open pending", "revoke"],
+    )
+    def test_requests_whose_answers_nobody_reads_are_bounded_exactly(
+        self, rig: ServerRig, most: int, asks: Callable[[int], object]
+    ):
+        rig.serve(1)
+        rig.upstream(b"rest", 0)
+        for number in range(most):
+            rig.tell(asks(number))
+        assert rig.fault(asks(most)) == ErrorCode.LIMIT
+
+    def test_closes_whose_answers_nobody_reads_are_bounded(self, rig: ServerRig, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("kwik.kdp.server.MAX_CLOSES", 300)
+        rig.serve(1)
+        rig.upstream(b"rest", 0)
+        for _ in range(300):
+            rig.tell(Close(1, 0))
+        assert rig.fault(Close(1, 0)) == ErrorCode.LIMIT
+        assert rig.hear_only(Closed) == [Closed(1)] * 300
+        rig.tell(Close(1, 0))
+
+    @pytest.mark.parametrize(
         "asks",
         [
+            lambda number: Attach(number, frames.ROLE_ANCHOR, 0, 0, ()),
             lambda number: Attach(1, frames.ROLE_ANCHOR, 0, 0, ()),
-            lambda number: Attach(1000 + number, frames.ROLE_ANCHOR, 0, 0, ()),
             lambda number: open_frame(1000 + number, service="other.example:80"),
             lambda number: frames.Revoke(1, ((1, 0),)),
         ],
-        ids=["attach", "attach unknown", "open", "revoke"],
+        ids=["attach unknown", "attach", "open refused", "revoke"],
     )
-    def test_answers_that_nobody_reads_are_bounded(self, rig: ServerRig, asks: Callable[[int], object]):
+    def test_answered_ones_do_not_count(self, rig: ServerRig, asks: Callable[[int], object]):
         rig.serve(1)
-        rig.upstream(b"rest", 0)
-        with pytest.raises(LocalProtocolError) as caught:
-            self.ask_for_ever(rig, asks)
-        assert caught.value.code == ErrorCode.LIMIT
-
-    @staticmethod
-    def ask_for_ever(rig: ServerRig, asks: Callable[[int], object]) -> None:
-        for number in range(1500):
+        for number in range(700):
             rig.tell(asks(number))
-
-    @pytest.mark.parametrize("times", [250, 700])
-    def test_answered_ones_do_not_count(self, rig: ServerRig, times: int):
-        for number in range(times):
-            rig.tell(Attach(number, frames.ROLE_ANCHOR, 0, 0, ()))
             rig.hear()
+
+    def test_an_open_is_answered_by_opened_by_refused_and_by_closed(self, rig: ServerRig):
+        keys = []
+        for number in range(MAX_OPENS):
+            rig.open(number)
+            keys.append(rig.find(Accept).key)
+        assert rig.fault(open_frame(1000)) == ErrorCode.LIMIT
+        rig.server.accepted(keys[0])
+        rig.server.refused(keys[1], ErrorCode.APPLICATION_DOWN, "down")
+        rig.tell(Close(2, ErrorCode.STREAM_ABORTED))
+        # Nothing has left yet: the client cannot know.
+        assert rig.fault(open_frame(1001)) == ErrorCode.LIMIT
+        assert kinds(rig.hear())[:3] == ["Refused", "Closed", "Opened"]
+        for number in (2000, 2001, 2002):
+            rig.open(number)
+        assert rig.fault(open_frame(2003)) == ErrorCode.LIMIT
+
+    def test_an_open_whose_path_was_replaced_counts_there_no_longer(self, rig: ServerRig):
+        rig.server.client_path = {P1: 11, P2: 12}.get
+        for number in range(MAX_OPENS):
+            rig.open(number)
+        rig.path(P2)
+        rig.tell(Attach(0, frames.ROLE_ANCHOR, 0, 0, (11,)), P2)
+        rig.open(1000)
+        assert rig.fault(open_frame(1001)) == ErrorCode.LIMIT
+
+    def test_each_path_counts_its_own(self, rig: ServerRig):
+        for number in range(MAX_OPENS):
+            rig.open(number)
+        rig.path(P2)
+        rig.open(1000, P2)
 
 
 class TestLinger:

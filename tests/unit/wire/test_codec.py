@@ -246,7 +246,7 @@ REJECTED: dict[str, tuple[Any, ...]] = {
     "field out of bounds": ("client", "control", encode(Ack(1, 2, 3)) + wire(0x27, b"\1\2\x41\0"), FORMAT,
                             "ASK_DIGESTS", "count", 9),
     "body ends in a field": ("client", "control", wire(0x23, b"\1\2"), FORMAT, "ACK", "credit", 4),
-    "bytes left over": ("client", "control", wire(0x23, b"\1\2\3\4"), FORMAT, "ACK", "", 5),
+    "bytes left over": ("client", "control", wire(0x23, b"\1\2\3\4"), FORMAT, "ACK", "body", 5),
 }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_every_declaration_makes_sense(spec):
         ("07030000", "blocks", 103, "0 entries"),
         ("070300010500", "blocks", 103, "empty"),
         ("0703000105", "blocks", 103, "ends inside"),
-        ("070300010501ff", "", 106, "1 bytes left over"),
+        ("070300010501ff", "body", 106, "1 bytes left over"),
     ],
 )
 def test_an_error_names_frame_field_and_offset(body, field, offset, text):

@@ -167,8 +167,9 @@ def test_many_streams_may_end_at_once() -> None:
     for number in range(1500):
         server.on_frame(PATH, make_open(number), NOW)
         server.accepted(server.ports()[-1])
-        while server.room(PATH, 65536, NOW):
-            pass
+        if number % 250 == 249:  # fewer than may be unanswered
+            while server.room(PATH, 65536, NOW):
+                pass
     for number in range(1500):
         server.on_frame(PATH, frames.Close(number, ErrorCode.NO_ERROR), NOW)
     assert server.ports() == []
