@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from kwik.base.ranges import RangeSet
+from kwik.base.ranges import RangeSet, runs_of
 from kwik.config import MIN_STREAM_EXTRA_BYTES
 from kwik.kdp import sending
 from kwik.kdp.orders import Order
@@ -255,10 +255,7 @@ def _issue(stream: ClientStream, lane: Lane, blocks: list[int], now: Instant, *,
 
 
 def _as_ranges(blocks: list[int]) -> list[tuple[int, int]]:
-    found = RangeSet()
-    for block in blocks:
-        found.add(block, block + 1)
-    return [(start, stop - start) for start, stop in found]
+    return [(start, stop - start) for start, stop in RangeSet(runs_of(blocks))]
 
 
 def _rebalance(stream: ClientStream, lanes: list[Lane]) -> None:
