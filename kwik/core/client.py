@@ -154,6 +154,8 @@ class ClientCore:
         if not self._may_carry_streams(path):
             return output
         output += self._data.room(path, max(0, size - sum(len(data) for _, data in output)), now)
+        # A stream may be over with its last frame, which nobody answers.
+        self._is_stale |= self._data.is_touched
         return output
 
     def wants_room(self, path: PathId) -> bool:

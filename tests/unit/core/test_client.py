@@ -47,6 +47,21 @@ class TestStream:
         assert house.heard(PortDone) == [PortDone(key)]
         assert app.ended == PortDone(app.key)
 
+    def test_it_is_over_when_its_last_frame_has_left(self, house: House):
+        """Nothing answers a FIN without bytes: whoever waits for another input keeps the stream, and its memory."""
+        house.server("a", TEXT[:1000])
+        key = house.dial()
+        house.write(key, b"GET")
+        house.run(1.0)
+        assert house.read(key) == TEXT[:1000]
+        assert house.client.at_end(key)
+        house.settle()
+        house.client.on_app_eof(key, house.now)
+        house.client.actions()
+        (path,) = house.links
+        assert house.client.on_room(path, 1 << 16, house.now)
+        assert PortDone(key) in house.client.actions()
+
     def test_many_windows_and_a_slow_reader(self, house: House):
         house.server("a", TEXT)
         key = house.dial()
