@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwik.core.actions import Action, SessionIdle, WakePath
+from kwik.core.actions import Action, PortReadable, SessionIdle, WakePath
 from kwik.core.border import PipeReader
 from kwik.errors import ErrorCode, RemoteProtocolError
 from kwik.kcp.actions import (
@@ -187,6 +187,16 @@ class ClientCore:
         later = [when if when > fired else fired + MIN_STEP_S for when in times if when is not None]
         self._timer.due = min(later, default=None)
         return self._timer.due
+
+    def readable(self) -> list[PortKey]:
+        """See PathPort."""
+        if not self._is_stale:
+            return []
+        self._data.settle_lit(self._now)
+        told = [action for action in self._actions if isinstance(action, PortReadable)]
+        if told:
+            self._actions[:] = [action for action in self._actions if not isinstance(action, PortReadable)]
+        return [action.key for action in told]
 
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""

@@ -52,6 +52,9 @@ class LocalEnd(Protocol):
     def send(self, data: memoryview) -> int:
         """How many bytes the kernel took. BlockingIOError: none now. OSError: nobody will read them."""
 
+    def waits(self) -> bool:
+        """True if the application is one of this process and has read everything."""
+
     def end_output(self) -> None:
         """Show the end of file to the application."""
 
@@ -154,6 +157,12 @@ class UnixEnd:
             self._look()
             raise
 
+    def waits(self) -> bool:
+        """See LocalEnd. A foreign application's socket was never given a held byte."""
+        with contextlib.suppress(OSError):
+            return self._held_later() and fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _NO_WORD) == _NO_WORD
+        return False
+
     def end_output(self) -> None:
         """See LocalEnd."""
         with contextlib.suppress(OSError):
@@ -241,6 +250,10 @@ class TcpEnd:
             # TCP has no other way to learn of a close than a reset: there is nobody any more.
             self._failed = self.hung_up = True
             raise
+
+    def waits(self) -> bool:
+        """See LocalEnd."""
+        return False
 
     def end_output(self) -> None:
         """See LocalEnd."""
