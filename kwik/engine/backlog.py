@@ -17,7 +17,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
-from kwik.engine.local import BUFFER_BYTES, UnixEnd, put_held_byte
+from kwik.engine.local import BUFFER_BYTES, READ_AHEAD_BYTES, UnixEnd, put_held_byte
 from kwik.engine.server import Reached
 from kwik.types import Address
 
@@ -47,7 +47,7 @@ class Backlog:
         handle = StreamHandle(self.local, remote)
         try:
             sock.bind(name)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_AHEAD_BYTES)
             self._waiting[name] = handle  # before connecting: accept may return first
             sock.connect(self._name)
         except BlockingIOError:

@@ -21,7 +21,11 @@ from typing import Protocol
 from kwik.engine import watch
 
 BUFFER_BYTES = 256 * 1024
-"""Send buffer of both ends of a pair: how far the engine runs ahead of a reader, and a writer ahead of the engine."""
+"""Send buffer of the application's end: how far a writer runs ahead of the engine. Not less: the kernel calls a socket
+writable when three quarters are free, and the buffer that holds the held byte may be 64 KiB large."""
+READ_AHEAD_BYTES = 64 * 1024
+"""Send buffer of the engine's end: how far it runs ahead of a reader. The kernel doubles it; it is no part of any
+budget, so that a reader who stalls should hold little there."""
 PIECE_BYTES = 64 * 1024
 _NO_WORD = b"\0\0\0\0"
 _HOLD = b"\0"
@@ -74,8 +78,8 @@ def make_pair() -> tuple["UnixEnd", socket.socket]:
     """The engine's end of a new pair, and the application's (plain, in whatever mode new sockets are)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        for sock in (ours, theirs):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_AHEAD_BYTES)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         theirs.send(_HOLD, socket.MSG_DONTWAIT)
         ours.setblocking(False)
         return UnixEnd(ours, lambda: True), theirs
