@@ -189,7 +189,7 @@ class ClientCore:
         return self._timer.due
 
     def readable(self) -> list[PortKey]:
-        """See PathPort."""
+        """Ports for which PortReadable is due: may be asked before actions(), so that no decision delays bytes."""
         if not self._is_stale:
             return []
         self._data.settle_lit(self._now)

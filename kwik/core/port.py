@@ -66,13 +66,6 @@ class PathPort(Protocol):
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
 
-    def readable(self) -> list[PortKey]:
-        """Streams that have bytes for their applications, as PortReadable; each is told once, here or there.
-
-        May be asked before actions(): applications then have their bytes before the decisions of the turn are made,
-        which see at once what was taken.
-        """
-
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""
 

@@ -123,7 +123,7 @@ class ServerCore:
         return min(later, default=None)
 
     def readable(self) -> list[PortKey]:
-        """See PathPort. A server decides nothing that an application would wait for."""
+        """As of a client. A server decides nothing that an application would wait for."""
         return []
 
     def actions(self) -> list[object]:

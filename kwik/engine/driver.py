@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     class Core(BytePort, PathPort, Protocol):
         """A ClientCore or a ServerCore."""
 
+        def readable(self) -> list[PortKey]:
+            """Streams that have bytes for their applications; each is told once, here or as PortReadable.
+
+            Asked before actions(): applications then have their bytes before the decisions of the turn are made,
+            which see at once what was taken.
+            """
+
 
 DEFECT_PAUSE_S = 0.1
 """How soon a core that raised is asked again."""

@@ -36,8 +36,7 @@ class Watcher:
         loop.add_reader(self._epoll.fileno(), self._dispatch)
 
     def add(self, fd: int, on_event: Callable[[int], None]) -> None:
-        """From the next turn on tell every edge but those of WRITABLE; what is ready already is told as the first one.
-        """
+        """From the next turn on tell every edge but WRITABLE's; what is ready already is told as the first one."""
         self._watches[fd] = _Watch(on_event)
         self._epoll.register(fd, _USUAL)
 

@@ -57,6 +57,8 @@ class ServerPath:
     farewells: list[ServerFrame] = field(default_factory=list)
     """CLOSED for each CLOSE; there is at most one for each replica that was open."""
     replicas: dict[int, ServerReplica] = field(default_factory=dict)
+    busy: dict[int, ServerReplica] = field(default_factory=dict)
+    """Those to which something has happened since they last had nothing to say: the others are not asked."""
 
 
 class DataServer:
@@ -85,6 +87,7 @@ class DataServer:
         state = self._paths.pop(path, None)
         for replica in list(state.replicas.values()) if state else []:
             replica.detach(path, now)
+            self._mark_busy(replica)  # another path says now what this one would have said
 
     def counts(self) -> dict[SessionName, int]:
         """Replicas per session, lingering ones included."""
@@ -116,6 +119,9 @@ class DataServer:
             replica = self._replica_for(path, state, getattr(frame, "replica", -1))
             if replica is not None:
                 _DISPATCH[type(frame)](self, path, replica, frame)
+        heard = state.replicas.get(getattr(frame, "replica", -1))
+        if heard is not None:
+            self._mark_busy(heard)
         self._actions.append(WakePath(path))
 
     def on_upstream(self, path: PathId, piece: UpstreamPiece) -> None:
@@ -232,6 +238,7 @@ class DataServer:
             if other != path and state.session == session and self.client_path(other) == number:
                 replica.detach(other, now)
                 state.replicas.pop(replica.number, None)
+                state.busy.pop(replica.number, None)
 
     client_path: Callable[[PathId], int | None] = staticmethod(lambda _path: None)
     """The client's own number of a path; set by the core, which read the hello."""
@@ -369,7 +376,12 @@ class DataServer:
         )
 
     def _wake(self, replica: ServerReplica) -> None:
+        self._mark_busy(replica)
         self._actions += [WakePath(path) for path in replica.duties]
+
+    def _mark_busy(self, replica: ServerReplica) -> None:
+        for path in replica.duties:
+            self._paths[path].busy[replica.number] = replica
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
@@ -392,6 +404,7 @@ class DataServer:
                 _add_number(known.ran, replica.number)
         for path in replica.duties:
             self._paths[path].replicas.pop(replica.number, None)
+            self._paths[path].busy.pop(replica.number, None)
         if reset:
             self._actions.append(
                 PortReset(
@@ -436,23 +449,24 @@ class DataServer:
         state = self._paths.get(path)
         if state is None:
             return False
-        return bool(state.replies or state.farewells) or any(
-            replica.has_duty(path) for replica in state.replicas.values()
-        )
+        return bool(state.replies or state.farewells) or any(replica.has_duty(path) for replica in state.busy.values())
 
     def room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         """What goes out on this path now, control first; about `size` bytes."""
         state = self._paths.get(path)
         if state is None:
             return []
-        control = self._control(path, state, size, now)
+        control, silent = self._control(path, state, size, now)
         output: list[tuple[int, bytes]] = [(0, control)] if control else []
         left = size - len(control)
-        replicas = list(state.replicas.values())
+        replicas = list(state.busy.values())
         while replicas and left > DATA_HEAD_BYTES and (not output or left >= SMALL_REST_BYTES):
             replica = replicas.pop(0)
             piece = replica.next_data(path, left - DATA_HEAD_BYTES)
             if piece is None:
+                # It had nothing to say, nor to send; after sending it might have (BUSY), and time may bring it (RUN).
+                if replica.number in silent and replica.deadline() is None:
+                    del state.busy[replica.number]
                 continue
             order, offset, payload = piece
             head = encode_data_head(replica.number, order, offset, len(payload))
@@ -460,23 +474,27 @@ class DataServer:
             output += [(pipe, head), (pipe, payload)]
             left -= len(head) + len(payload)
             replicas.append(replica)
+            silent.discard(replica.number)
         return output
 
-    def _control(self, path: PathId, state: ServerPath, size: int, now: Instant) -> bytes:
+    def _control(self, path: PathId, state: ServerPath, size: int, now: Instant) -> tuple[bytes, set[int]]:
+        """Control frames, and the numbers of the replicas that have no more of them."""
         parts: list[bytes] = []
+        silent = set[int]()
         used = 0
         for waiting in (state.replies, state.farewells):
             while waiting and used < size:
                 parts.append(encode(waiting.pop(0)))
                 used += len(parts[-1])
-        for replica in list(state.replicas.values()):
+        for number, replica in list(state.busy.items()):
             while used < size:
                 frame = replica.next_control(path, now)
                 if frame is None:
+                    silent.add(number)
                     break
                 parts.append(encode(frame))
                 used += len(parts[-1])
-        return b"".join(parts)
+        return b"".join(parts), silent
 
 
 def _short(text: str) -> str:
