@@ -52,7 +52,7 @@ soak: setup  ## what runs for minutes: a gigabyte through both sides, weighed
 	@$(BIN)/pytest -m soak -s
 
 bench: setup  ## speed, as ratios within one run, the quick versions (benchmarks/README.md has the full ones)
-	@$(BIN)/python -m benchmarks.single_server --pairs 10
+	@$(BIN)/python -m benchmarks.single_server --pairs 5
 	@$(BIN)/python -m benchmarks.striping --runs 1
 	@$(BIN)/python -m benchmarks.failover --runs 2
 

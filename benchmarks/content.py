@@ -23,4 +23,4 @@ def pieces(size: int) -> Iterator[memoryview]:
 def is_right(data: bytes | memoryview, offset: int) -> bool:
     """Whether these bytes (at most one period) stand at that offset of the body."""
     begin = offset % PERIOD_BYTES
-    return memoryview(_PATTERN)[begin : begin + len(data)] == data
+    return _PATTERN[begin : begin + len(data)] == bytes(data)  # as bytes, which compares much faster than views

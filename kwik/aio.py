@@ -383,13 +383,12 @@ class _Acceptor:
         self._connect = connect
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def reach(self, remote: SocketName) -> Reached:
+    def reach(self, remote: SocketName) -> Reached | Awaitable[Reached]:
         """See kwik.engine.server.Reach. On the engine's loop."""
         if self._loop.is_closed():
             raise OSError(_NO_LOOP)
         if self._connect is not None:
-            upstream = await self._on_loop(self._connect)
-            return Reached(end_of(upstream), StreamHandle(self.local, remote))
+            return self._reach_upstream(self._connect, remote)
         end, application = make_pair()
         handle = StreamHandle(self.local, remote)
         conn = Conn(fileno=application.detach()).attach(handle)
@@ -401,6 +400,9 @@ class _Acceptor:
             conn.close()
             raise OSError(_NO_LOOP) from None
         return Reached(end, handle)
+
+    async def _reach_upstream(self, connect: Upstream, remote: SocketName) -> Reached:
+        return Reached(end_of(await self._on_loop(connect)), StreamHandle(self.local, remote))
 
     async def wait_idle(self) -> None:
         """On the loop of the callbacks: return when all have ended. On another one: at once."""

@@ -5,7 +5,7 @@ a value lies inside is then the parity of its insertion point, and adding or rem
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from kwik.types import Range
 
@@ -139,6 +139,21 @@ class RangeSet:
 
     def __repr__(self) -> str:
         return f"RangeSet({list(self)})"
+
+
+def runs_of(values: Sequence[int]) -> list[Range]:
+    """The values as ranges, in their order: neighbours that follow each other become one."""
+    if not values:
+        return []
+    if values[-1] - values[0] == len(values) - 1 and list(values) == list(range(values[0], values[-1] + 1)):
+        return [(values[0], values[-1] + 1)]
+    runs, start, stop = list[Range](), values[0], values[0]
+    for value in values:
+        if value != stop:
+            runs.append((start, stop))
+            start = value
+        stop = value + 1
+    return [*runs, (start, stop)]
 
 
 def _check(start: int, stop: int) -> None:

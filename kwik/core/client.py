@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kwik.core.actions import Action, SessionIdle, WakePath
+from kwik.core.actions import Action, PortReadable, SessionIdle, WakePath
 from kwik.core.border import PipeReader
 from kwik.errors import ErrorCode, RemoteProtocolError
 from kwik.kcp.actions import (
@@ -154,6 +154,8 @@ class ClientCore:
         if not self._may_carry_streams(path):
             return output
         output += self._data.room(path, max(0, size - sum(len(data) for _, data in output)), now)
+        # A stream may be over with its last frame, which nobody answers.
+        self._is_stale |= self._data.is_touched
         return output
 
     def wants_room(self, path: PathId) -> bool:
@@ -185,6 +187,16 @@ class ClientCore:
         later = [when if when > fired else fired + MIN_STEP_S for when in times if when is not None]
         self._timer.due = min(later, default=None)
         return self._timer.due
+
+    def readable(self) -> list[PortKey]:
+        """Ports for which PortReadable is due: may be asked before actions(), so that no decision delays bytes."""
+        if not self._is_stale:
+            return []
+        self._data.settle_lit(self._now)
+        told = [action for action in self._actions if isinstance(action, PortReadable)]
+        if told:
+            self._actions[:] = [action for action in self._actions if not isinstance(action, PortReadable)]
+        return [action.key for action in told]
 
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""

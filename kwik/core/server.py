@@ -122,6 +122,10 @@ class ServerCore:
         later = [when if when > fired else fired + MIN_STEP_S for when in times if when is not None]
         return min(later, default=None)
 
+    def readable(self) -> list[PortKey]:
+        """As of a client. A server decides nothing that an application would wait for."""
+        return []
+
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""
         actions = self._actions[:]

@@ -13,10 +13,11 @@ import itertools
 import os
 import socket
 import struct
+from collections.abc import Awaitable
 from typing import Final
 
 from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
-from kwik.engine.local import BUFFER_BYTES, UnixEnd, put_held_byte
+from kwik.engine.local import BUFFER_BYTES, READ_AHEAD_BYTES, UnixEnd, put_held_byte
 from kwik.engine.server import Reached
 from kwik.types import Address
 
@@ -38,7 +39,7 @@ class Backlog:
         self.listening.listen(WAITING_STREAMS)
         self._name = self.listening.getsockname()
 
-    async def reach(self, remote: SocketName) -> Reached:
+    def reach(self, remote: SocketName) -> Reached | Awaitable[Reached]:
         """See kwik.engine.server.Reach. OSError when the listener is closed; waits while too many wait for accept."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         # Whoever accepts in a forked child has only this to know the client by.
@@ -46,25 +47,37 @@ class Backlog:
         handle = StreamHandle(self.local, remote)
         try:
             sock.bind(name)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_AHEAD_BYTES)
             self._waiting[name] = handle  # before connecting: accept may return first
-            await self._connect(sock)
+            sock.connect(self._name)
+        except BlockingIOError:
+            return self._reach_later(sock, name, handle)
         except BaseException:
-            self._waiting.pop(name, None)
-            sock.close()
+            self._give_up(sock, name)
             raise
         return Reached(UnixEnd(sock, lambda: handle.held), handle)
+
+    async def _reach_later(self, sock: socket.socket, name: bytes, handle: StreamHandle) -> Reached:
+        try:
+            await self._connect(sock)
+        except BaseException:
+            self._give_up(sock, name)
+            raise
+        return Reached(UnixEnd(sock, lambda: handle.held), handle)
+
+    def _give_up(self, sock: socket.socket, name: bytes) -> None:
+        self._waiting.pop(name, None)
+        sock.close()
 
     async def wait_idle(self) -> None:
         """Nothing runs here."""
 
     async def _connect(self, sock: socket.socket) -> None:
         while True:
-            try:
+            await asyncio.sleep(_RETRY_S)
+            with contextlib.suppress(BlockingIOError):
                 sock.connect(self._name)
                 return
-            except BlockingIOError:
-                await asyncio.sleep(_RETRY_S)
 
     def claim(self, accepted: socket.socket, name: object) -> StreamHandle | None:
         """Whose stream this accepted connection is; None if it does not come from the engine."""

@@ -27,6 +27,9 @@ class BridgeOwner(Protocol):
     def on_input(self) -> None:
         """The bridge has called into the port from an event of its own: perform what the core asks for now."""
 
+    def on_handed_over(self) -> None:
+        """An application of this process that had read everything was given more: it probably waits."""
+
     def on_port_defect(self, key: PortKey, error: Exception) -> None:
         """A call into the port raised what it must not."""
 
@@ -71,6 +74,7 @@ class Bridge:
 
     def start(self) -> None:
         """Begin."""
+        self._readable = False  # until the first event tells what is there
         self._watcher.add(self._end.sock.fileno(), self._on_event)
         self.pump()
 
@@ -124,10 +128,11 @@ class Bridge:
         self._end.on_event(mask)
         if mask & (watch.READABLE | watch.ENDED | watch.FAILED):
             self._readable = True
-        if mask & (watch.WRITABLE | watch.FAILED | watch.HUNG_UP):
-            self._writable = True
+        if mask & (watch.WRITABLE | watch.FAILED | watch.HUNG_UP) and not self._writable:
+            self._set_writable(True)
         self.pump()
-        self._owner.on_input()
+        # Once for all applications that have something new: their bytes share packets.
+        self._watcher.after_batch(self._owner.on_input)
 
     def _again(self) -> None:
         self._soon = None
@@ -216,18 +221,25 @@ class Bridge:
         if self._discarding:
             sent = len(piece)
         else:
+            waits = self._end.waits()
             try:
                 sent = self._end.send(piece)
             except BlockingIOError:
-                self._writable = False
+                self._set_writable(False)
                 return False
             except OSError as error:
                 piece.release()
                 self._on_nobody_reads(error)
                 return not self._told_closed
+            if waits:
+                self._owner.on_handed_over()
         piece.release()  # the core may not move its bytes while somebody looks at them
         self._port.consume(self.key, sent, self._loop.time())
         return True
+
+    def _set_writable(self, writable: bool) -> None:
+        self._writable = writable
+        self._watcher.want_writable(self._end.sock.fileno(), wanted=not writable)
 
     def _check_end_of_output(self) -> None:
         if self._port.at_end(self.key):

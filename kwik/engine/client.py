@@ -47,6 +47,7 @@ class ClientSession:
         paths = PathTable()
         self._core = ClientCore(service, config, facts=paths.facts, token_bytes=secrets.token_bytes, rng=rng)
         self._driver = Driver(self._core, paths)
+        self._driver.handover = engine.handover
         self._streams = ClientStreams(self._core, self._driver, service, watcher=engine.watcher, explain=self._explain)
         self._driver.attach(self, self._streams)
         self._sources = Sources(

@@ -20,11 +20,19 @@ if TYPE_CHECKING:
     from kwik.core.actions import Accept
     from kwik.core.port import BytePort, PathPort, PortKey
     from kwik.engine.bridge import Bridge
-    from kwik.quic.adapter import QuicPath
+    from kwik.engine.handover import HandOver
+    from kwik.quic.adapter import PathHome, QuicPath
     from kwik.quic.ends import PathEnd
 
     class Core(BytePort, PathPort, Protocol):
         """A ClientCore or a ServerCore."""
+
+        def readable(self) -> list[PortKey]:
+            """Streams that have bytes for their applications; each is told once, here or as PortReadable.
+
+            Asked before actions(): applications then have their bytes before the decisions of the turn are made,
+            which see at once what was taken.
+            """
 
 
 DEFECT_PAUSE_S = 0.1
@@ -80,6 +88,10 @@ class Driver:
         self.streams: StreamOwner
         self.inputs = PathInputs(self)
         self.bridges: dict[PortKey, Bridge] = {}
+        self.handover: HandOver | None = None
+        """Told by the bridges when their applications are given something."""
+        self.woken: dict[PathHome, None] = {}
+        """Who has a path that is to be sent on."""
         self._empty: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -109,12 +121,17 @@ class Driver:
         self._in_step = True
         delay_s = 0.0
         try:
+            for key in self.core.readable():
+                if (bridge := self.bridges.get(key)) is not None:
+                    bridge.pump()
             for _ in range(ROUNDS_PER_TURN):
                 actions = self.core.actions()
                 if not actions or self._closed:
                     break
                 for action in actions:
                     PERFORM[type(action)](self, action)
+                if self.handover is not None:
+                    self.handover.settle()
             else:
                 self.step_soon()
         except Exception:  # noqa: BLE001 - logged
@@ -123,6 +140,13 @@ class Driver:
         finally:
             self._in_step = False
         self._arm(delay_s)
+
+    def turn(self) -> None:
+        """Step, and send in this very round of the loop what came of it. Not from inside a turn of QUIC."""
+        self.step()
+        woken, self.woken = self.woken, {}
+        for home in woken:
+            home.flush()
 
     def step_soon(self) -> None:
         """Step in the loop's next turn, once."""
@@ -177,6 +201,7 @@ class Driver:
     def on_turn(self, paths: set[QuicPath], now: float) -> None:
         """QuicEndpoint.on_turn: everything that arrived was told, nothing was sent yet."""
         self.step()
+        self.woken.clear()  # this endpoint sends anyway, others by themselves: turns do not nest
         for path in paths:
             self._ask(path)
 
@@ -204,7 +229,7 @@ class Driver:
     def _on_timer(self) -> None:
         self._timer = None
         if self.tell(None, self.core.on_timeout, self.now):
-            self.step()
+            self.turn()
         elif not self._closed:
             self._timer = self._loop.call_later(DEFECT_PAUSE_S, self._on_timer)
 
@@ -226,7 +251,12 @@ class Driver:
 
     def on_input(self) -> None:
         """See BridgeOwner."""
-        self.step()
+        self.turn()
+
+    def on_handed_over(self) -> None:
+        """See BridgeOwner."""
+        if self.handover is not None:
+            self.handover.note()
 
     def on_port_defect(self, key: PortKey, error: Exception) -> None:
         """See BridgeOwner. The stream is reset; the session's owner decides about the rest."""
@@ -269,7 +299,10 @@ class PathInputs:
         except Exception:  # noqa: BLE001 - logged
             path.wants_room = False
             self._driver.report(path)
-        self._driver.step_soon()
+        if path.endpoint is None:
+            self._driver.step_soon()
+        else:
+            path.endpoint.after_turn(self._driver.step)
 
     def on_pong(self, path: QuicPath, ping_id: int, now: float) -> None:
         """See PathEvents."""

@@ -26,7 +26,11 @@ from typing import Protocol
 from kwik.engine import watch
 
 BUFFER_BYTES = 256 * 1024
-"""Send buffer of both ends of a pair: how far the engine runs ahead of a reader, and a writer ahead of the engine."""
+"""Send buffer of the application's end: how far a writer runs ahead of the engine. Not less: the kernel calls a socket
+writable when three quarters are free, and the buffer that holds the held byte may be 64 KiB large."""
+READ_AHEAD_BYTES = 64 * 1024
+"""Send buffer of the engine's end: how far it runs ahead of a reader. The kernel doubles it; it is no part of any
+budget, so that a reader who stalls should hold little there."""
 PIECE_BYTES = 64 * 1024
 HELD_OF_BYTES = 512
 """On an application's own socket the last byte is held if no more than this came since nothing was unread."""
@@ -59,6 +63,9 @@ class LocalEnd(Protocol):
     def send(self, data: memoryview) -> int:
         """How many bytes the kernel took. BlockingIOError: none now. OSError: nobody will read them."""
 
+    def waits(self) -> bool:
+        """True if the application is one of this process and has read everything."""
+
     def end_output(self) -> None:
         """Show the end of file to the application."""
 
@@ -78,8 +85,8 @@ def make_pair() -> tuple["UnixEnd", socket.socket]:
     """The engine's end of a new pair, and the application's (plain, in whatever mode new sockets are)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        for sock in (ours, theirs):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_AHEAD_BYTES)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         theirs.send(_HOLD, socket.MSG_DONTWAIT)
         ours.setblocking(False)
         return UnixEnd(ours, lambda: True), theirs
@@ -177,6 +184,12 @@ class UnixEnd:
             self._look()
             raise
 
+    def waits(self) -> bool:
+        """See LocalEnd. A foreign application's socket was never given a held byte."""
+        with contextlib.suppress(OSError):
+            return self._held_later() and fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, _NO_WORD) == _NO_WORD
+        return False
+
     def end_output(self) -> None:
         """See LocalEnd."""
         with contextlib.suppress(OSError):
@@ -264,6 +277,10 @@ class TcpEnd:
             # TCP has no other way to learn of a close than a reset: there is nobody any more.
             self._failed = self.hung_up = True
             raise
+
+    def waits(self) -> bool:
+        """See LocalEnd."""
+        return False
 
     def end_output(self) -> None:
         """See LocalEnd."""

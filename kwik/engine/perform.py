@@ -36,6 +36,7 @@ def _wake_path(driver: Driver, action: ask.WakePath) -> None:
         path.wants_room = True
         if path.endpoint is not None:
             path.endpoint.schedule_flush(path)
+            driver.woken[path.endpoint] = None
 
 
 def _pump(driver: Driver, action: ask.PortReadable | ask.PortWritable) -> None:

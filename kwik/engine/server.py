@@ -14,6 +14,7 @@ from kwik.core.server import ServerCore
 from kwik.engine.bridge import Bridge
 from kwik.engine.driver import Driver, PathInputs
 from kwik.engine.handle import SocketName, StreamHandle, socket_name
+from kwik.engine.handover import ACCEPT_PAUSE_S
 from kwik.engine.local import LocalEnd
 from kwik.engine.paths import PathTable
 from kwik.engine.thread import Engine
@@ -40,8 +41,9 @@ class Reached:
     handle: StreamHandle
 
 
-Reach = Callable[[SocketName], Awaitable[Reached]]
-"""Reaches the application for a stream from that client. An OSError refuses the stream; its text goes to the client."""
+Reach = Callable[[SocketName], Reached | Awaitable[Reached]]
+"""Reaches the application for a stream from that client, at once if that needs no waiting. An OSError refuses the
+stream; its text goes to the client."""
 
 
 class ServerStreams:
@@ -56,7 +58,16 @@ class ServerStreams:
 
     def accept(self, action: Accept) -> None:
         """See StreamOwner."""
-        task = self._engine.spawn(self._accept(action), f"stream {action.key}")
+        try:
+            reached = self._reach(socket_name(action.remote or ("0.0.0.0", 0)))
+        except Exception as error:  # noqa: BLE001 - judged there
+            self._fail(action.key, error)
+            return
+        if isinstance(reached, Reached):
+            self._start(action.key, reached)
+            self._engine.handover.note(ACCEPT_PAUSE_S)
+            return
+        task = self._engine.spawn(self._wait(action.key, reached), f"stream {action.key}")
         self._reaching[action.key] = task
         task.add_done_callback(lambda _: self._reaching.pop(action.key, None))
 
@@ -65,17 +76,12 @@ class ServerStreams:
         for task in list(self._reaching.values()):
             task.cancel()
 
-    async def _accept(self, action: Accept) -> None:
-        key = action.key
+    async def _wait(self, key: PortKey, reaching: Awaitable[Reached]) -> None:
         try:
             async with asyncio.timeout(REACH_LIMIT_S):
-                reached = await self._reach(socket_name(action.remote or ("0.0.0.0", 0)))
-        except OSError as error:
-            text = error.strerror or str(error) or type(error).__name__
-            self._refuse(key, ErrorCode.APPLICATION_DOWN, f"the application cannot be reached: {text}")
-        except Exception:  # noqa: BLE001 - logged
-            _log.exception("the application could not be given a stream")
-            self._refuse(key, ErrorCode.INTERNAL, "the server failed; its log says more")
+                reached = await reaching
+        except Exception as error:  # noqa: BLE001 - judged there
+            self._fail(key, error)
         else:
             if self._reaching.get(key) is asyncio.current_task():
                 self._start(key, reached)
@@ -83,6 +89,14 @@ class ServerStreams:
                 reached.handle.reason = StreamReset("the client gave the stream up before it was accepted")
                 reached.handle.done.set()
                 reached.end.close(reset=True)
+
+    def _fail(self, key: PortKey, error: Exception) -> None:
+        if isinstance(error, OSError):
+            text = error.strerror or str(error) or type(error).__name__
+            self._refuse(key, ErrorCode.APPLICATION_DOWN, f"the application cannot be reached: {text}")
+        else:
+            _log.error("the application could not be given a stream", exc_info=error)
+            self._refuse(key, ErrorCode.INTERNAL, "the server failed; its log says more")
 
     def _refuse(self, key: PortKey, code: ErrorCode, text: str) -> None:
         self._core.refused(key, code, text, self._driver.now)
@@ -129,6 +143,7 @@ class EngineServer:
             config, incarnation=self.instance.incarnation, facts=paths.facts, token_bytes=secrets.token_bytes
         )
         self._driver = Driver(self._core, paths)
+        self._driver.handover = engine.handover
         self._streams = ServerStreams(engine, self._core, self._driver, reach)
         self._driver.attach(self, self._streams)
         self._endpoint: QuicEndpoint | None = None

@@ -56,7 +56,7 @@ class ClientStreams:
         key = self._core.dial(self._driver.now, replicas=replicas)
         dial = self._dials[key] = _Dial(confirm)
         try:
-            self._driver.step()
+            self._driver.turn()
             return await dial.result
         except BaseException:
             self._give_up(key, dial)
@@ -81,7 +81,7 @@ class ClientStreams:
         token, self._flushes[self._last_token] = self._last_token, (key, done)
         try:
             self._core.flush(key, replicas, token, self._driver.now)
-            self._driver.step()
+            self._driver.turn()
             await done
         finally:
             del self._flushes[token]

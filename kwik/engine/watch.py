@@ -17,7 +17,7 @@ ENDED = select.EPOLLRDHUP | select.EPOLLHUP
 HUNG_UP = select.EPOLLHUP
 FAILED = select.EPOLLERR
 
-_EVERYTHING = READABLE | WRITABLE | select.EPOLLRDHUP | select.EPOLLET
+_USUAL = READABLE | select.EPOLLRDHUP | select.EPOLLET
 _BATCH = 64
 """Descriptors told per turn of the loop."""
 
@@ -31,12 +31,19 @@ class Watcher:
         self._loop = loop
         self._epoll = select.epoll()
         self._watches: dict[int, _Watch] = {}
+        self._after: dict[Callable[[], None], None] = {}
+        self._in_batch = False
         loop.add_reader(self._epoll.fileno(), self._dispatch)
 
     def add(self, fd: int, on_event: Callable[[int], None]) -> None:
-        """From the next turn on tell every edge; what is ready already is told as the first one."""
+        """From the next turn on tell every edge but WRITABLE's; what is ready already is told as the first one."""
         self._watches[fd] = _Watch(on_event)
-        self._epoll.register(fd, _EVERYTHING)
+        self._epoll.register(fd, _USUAL)
+
+    def want_writable(self, fd: int, *, wanted: bool) -> None:
+        """Tell of WRITABLE too, from now on, or no more: every read of the other end is such an edge."""
+        if fd in self._watches:
+            self._epoll.modify(fd, _USUAL | WRITABLE if wanted else _USUAL)
 
     def remove(self, fd: int) -> None:
         """Before `fd` is closed, always: an entry that stays behind would speak for whoever gets the number next."""
@@ -44,6 +51,13 @@ class Watcher:
         if watch is not None:
             watch.on_event = None
             self._epoll.unregister(fd)
+
+    def after_batch(self, callback: Callable[[], None]) -> None:
+        """Call this once, when the batch of events that is being told has been told; at once if none is."""
+        if self._in_batch:
+            self._after[callback] = None
+        else:
+            callback()
 
     def descriptors(self) -> list[int]:
         """Everything that is watched, and the watcher's own descriptor: what a forked child has to give up."""
@@ -56,16 +70,32 @@ class Watcher:
             self._epoll.close()
             self._watches.clear()
 
+    def fileno(self) -> int:
+        """Readable when there is something to tell; -1 once it is closed."""
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def poll(self) -> None:
+        """Tell now what else the loop's next round would tell. Inside a batch: does nothing."""
+        if not self._in_batch and not self._epoll.closed:
+            self._dispatch()
+
     def _dispatch(self) -> None:
         # Resolved before the first call: a number that is closed and taken anew in this batch is another watch.
         batch = [(self._watches.get(fd), mask) for fd, mask in self._epoll.poll(0, _BATCH)]
+        self._in_batch = True
         for watch, mask in batch:
-            if watch is None or watch.on_event is None:
-                continue
-            try:
-                watch.on_event(mask)
-            except Exception:  # noqa: BLE001 - logged
-                _log.exception("an application's socket could not be served")
+            if watch is not None and watch.on_event is not None:
+                self._guarded(watch.on_event, mask)
+        self._in_batch = False
+        after, self._after = self._after, {}
+        for callback in after:
+            self._guarded(callback)
+
+    def _guarded(self, call: Callable[..., None], *args: object) -> None:
+        try:
+            call(*args)
+        except Exception:  # noqa: BLE001 - logged
+            _log.exception("an application's socket could not be served")
 
 
 class _Watch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from kwik.base.ranges import RangeSet
+from kwik.base.ranges import RangeSet, runs_of
 from kwik.config import MIN_STREAM_EXTRA_BYTES
 from kwik.errors import ErrorCode
 from kwik.kdp import sending
@@ -133,15 +133,16 @@ def late_head_at(stream: ClientStream) -> Instant | None:
     return order.due_of(end) + max(MIN_LATE_S, rtt / 2)
 
 
-def revoke(stream: ClientStream, order: Order, from_block: int) -> None:
-    """Ask the server to drop what it has not sent of an order; the answer tells what that was."""
+def revoke(stream: ClientStream, order: Order, from_block: int) -> bool:
+    """Ask the server to drop what it has not sent of an order; the answer tells what that was. False if not asked."""
     view = stream.views.get(order.replica)
     path = None if view is None else view.paths.get(order.path)
     if view is None or path is None or order.is_revoked or view.revokes.get(path.id, 0) >= MAX_REVOKES:
-        return
+        return False
     order.is_revoked = True
     view.revokes[path.id] = view.revokes.get(path.id, 0) + 1
     stream.context.send(path, frames.Revoke(view.number, ((order.number, from_block),)))
+    return True
 
 
 def _is_worthwhile(lane: Lane, block_bytes: int) -> bool:
@@ -268,10 +269,7 @@ def _issue(stream: ClientStream, lane: Lane, blocks: list[int], now: Instant, *,
 
 
 def _as_ranges(blocks: list[int]) -> list[tuple[int, int]]:
-    found = RangeSet()
-    for block in blocks:
-        found.add(block, block + 1)
-    return [(start, stop - start) for start, stop in found]
+    return [(start, stop - start) for start, stop in RangeSet(runs_of(blocks))]
 
 
 def _rebalance(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
@@ -300,8 +298,7 @@ def _take_back(stream: ClientStream, lane: Lane, keep: int, idle: list[Lane], no
             continue
         if any(other.eligible is None or other.eligible.overlaps(first, last) for other in idle):
             # The answer to the revoke may stand in that lane's own queue: its blocks are ordered elsewhere at once.
-            revoke(stream, order, first)
-            if not order.is_revoked:
+            if not revoke(stream, order, first):
                 continue
             given_up = book.give_up(order, first)
             path.release(given_up, now)

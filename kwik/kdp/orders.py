@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kwik.base.ranges import RangeSet
+from kwik.base.ranges import RangeSet, runs_of
 from kwik.errors import ErrorCode, LocalProtocolError
 from kwik.types import Instant, Offset, OrderId, PathId
 
@@ -87,12 +87,13 @@ class OrderBook:
     def issue(self, order: Order, blocks: list[int], own_final: Offset | None) -> None:
         """Enter an order for whole blocks, cut at the replica's own final size if known; they count as assigned."""
         size = self.block_bytes
-        for block in blocks:
-            stop = (block + 1) * size if own_final is None else min((block + 1) * size, own_final)
-            if block * size < stop:
-                order.remaining.add(block * size, stop)
-                self._by_block.setdefault(block, []).append(order)
-            self.unassigned.subtract(block, block + 1)
+        for first, last in runs_of(blocks):
+            self.unassigned.subtract(first, last)
+            stop = last * size if own_final is None else min(last * size, own_final)
+            if first * size < stop:
+                order.remaining.add(first * size, stop)
+                for block in range(first, -(-stop // size)):
+                    self._by_block.setdefault(block, []).append(order)
         if order.remaining:
             self._orders[order.path, order.replica, order.number] = order
             self._by_path.setdefault(order.path, {})[order] = None
@@ -201,12 +202,15 @@ class OrderBook:
 
     def trim(self, replica: int, final: Offset, path: PathId) -> None:
         """That replica's output ends here: what it owes beyond is void. Its server trims in the same way."""
+        size = self.block_bytes
         for order in [order for order in self.on_path(path) if order.replica == replica]:
-            blocks = self._blocks_of(order)
-            for start, stop in order.remaining:
-                order.remaining.subtract(max(start, final), max(stop, final))
-            for block in blocks:
-                self._unlink_if_done(order, block)
+            stop = order.remaining.stop
+            if stop is None or stop <= final:
+                continue
+            order.remaining.subtract(final, stop)
+            self._unlink_if_done(order, final // size)
+            for block in range(-(-final // size), -(-stop // size)):
+                self._unlink(order, block)
             self._drop_if_done(order)
 
     def count_of(self, path: PathId, replica: int) -> int:
@@ -276,11 +280,13 @@ class OrderBook:
         return [block for block in blocks if self._want(block)]
 
     def _unlink(self, order: Order, block: int) -> None:
-        holders = self._by_block.get(block, [])
-        if order in holders:
+        holders = self._by_block.get(block)
+        if holders is None or order not in holders:
+            return
+        if len(holders) == 1:
+            del self._by_block[block]
+        else:
             holders.remove(order)
-        if not holders:
-            self._by_block.pop(block, None)
 
     def _unlink_if_done(self, order: Order, block: int) -> None:
         size = self.block_bytes

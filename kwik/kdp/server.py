@@ -58,6 +58,8 @@ class ServerPath:
     """CLOSED for each CLOSE."""
     replicas: dict[int, ServerReplica] = field(default_factory=dict)
     unanswered: Unanswered = field(default_factory=Unanswered)
+    busy: dict[int, ServerReplica] = field(default_factory=dict)
+    """Those to which something has happened since they last had nothing to say: the others are not asked."""
 
 
 class DataServer:
@@ -86,6 +88,7 @@ class DataServer:
         state = self._paths.pop(path, None)
         for replica in list(state.replicas.values()) if state else []:
             replica.detach(path, now)
+            self._mark_busy(replica)  # another path says now what this one would have said
 
     def counts(self) -> dict[SessionName, int]:
         """Replicas per session, lingering ones included."""
@@ -121,6 +124,9 @@ class DataServer:
             replica = self._replica_for(path, state, getattr(frame, "replica", -1))
             if replica is not None:
                 _DISPATCH[type(frame)](self, path, replica, frame)
+        heard = state.replicas.get(getattr(frame, "replica", -1))
+        if heard is not None:
+            self._mark_busy(heard)
         self._actions.append(WakePath(path))
 
     def on_upstream(self, path: PathId, piece: UpstreamPiece) -> None:
@@ -238,6 +244,7 @@ class DataServer:
                 replica.detach(other, now)
                 state.replicas.pop(replica.number, None)
                 state.unanswered.forget(replica.number)
+                state.busy.pop(replica.number, None)
 
     client_path: Callable[[PathId], int | None] = staticmethod(lambda _path: None)
     """The client's own number of a path; set by the core, which read the hello."""
@@ -381,7 +388,12 @@ class DataServer:
         )
 
     def _wake(self, replica: ServerReplica) -> None:
+        self._mark_busy(replica)
         self._actions += [WakePath(path) for path in replica.duties]
+
+    def _mark_busy(self, replica: ServerReplica) -> None:
+        for path in replica.duties:
+            self._paths[path].busy[replica.number] = replica
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
@@ -416,6 +428,7 @@ class DataServer:
         for path in replica.duties:
             state = self._paths[path]
             state.replicas.pop(replica.number, None)
+            state.busy.pop(replica.number, None)
             if not refused and path != told and state.unanswered.waits_for(replica.number):
                 state.replies.append(frames.Closed(replica.number))
                 self._actions.append(WakePath(path))
@@ -463,23 +476,24 @@ class DataServer:
         state = self._paths.get(path)
         if state is None:
             return False
-        return bool(state.replies or state.farewells) or any(
-            replica.has_duty(path) for replica in state.replicas.values()
-        )
+        return bool(state.replies or state.farewells) or any(replica.has_duty(path) for replica in state.busy.values())
 
     def room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         """What goes out on this path now, control first; about `size` bytes."""
         state = self._paths.get(path)
         if state is None:
             return []
-        control = self._control(path, state, size, now)
+        control, silent = self._control(path, state, size, now)
         output: list[tuple[int, bytes]] = [(0, control)] if control else []
         left = size - len(control)
-        replicas = list(state.replicas.values())
+        replicas = list(state.busy.values())
         while replicas and left > DATA_HEAD_BYTES and (not output or left >= SMALL_REST_BYTES):
             replica = replicas.pop(0)
             piece = replica.next_data(path, left - DATA_HEAD_BYTES)
             if piece is None:
+                # It had nothing to say, nor to send; after sending it might have (BUSY), and time may bring it (RUN).
+                if replica.number in silent and replica.deadline() is None:
+                    del state.busy[replica.number]
                 continue
             order, offset, payload = piece
             head = encode_data_head(replica.number, order, offset, len(payload))
@@ -487,10 +501,13 @@ class DataServer:
             output += [(pipe, head), (pipe, payload)]
             left -= len(head) + len(payload)
             replicas.append(replica)
+            silent.discard(replica.number)
         return output
 
-    def _control(self, path: PathId, state: ServerPath, size: int, now: Instant) -> bytes:
+    def _control(self, path: PathId, state: ServerPath, size: int, now: Instant) -> tuple[bytes, set[int]]:
+        """Control frames, and the numbers of the replicas that have no more of them."""
         parts: list[bytes] = []
+        silent = set[int]()
         used = 0
         for waiting in (state.replies, state.farewells):
             while waiting and used < size:
@@ -498,15 +515,16 @@ class DataServer:
                 state.unanswered.on_answer(frame)
                 parts.append(encode(frame))
                 used += len(parts[-1])
-        for replica in list(state.replicas.values()):
+        for number, replica in list(state.busy.items()):
             while used < size:
                 due = replica.next_control(path, now)
                 if due is None:
+                    silent.add(number)
                     break
                 state.unanswered.on_answer(due)
                 parts.append(encode(due))
                 used += len(parts[-1])
-        return b"".join(parts)
+        return b"".join(parts), silent
 
 
 def _short(text: str) -> str:

@@ -286,10 +286,9 @@ class DataSession:
             raise LocalProtocolError(f"replica {number} is not bound to this path", field="replica")
         self.hints.is_rebound |= isinstance(what, frames.Attached)
         if isinstance(what, DataPiece):
+            self._marked.lit[stream.key] = None
             if answers.on_data(stream, view, state, what, now) or state.is_silent:
                 self.touch(stream)
-            else:
-                self._marked.lit[stream.key] = None
         else:
             answers.on_frame(stream, view, state, what, now)
             self.touch(stream)

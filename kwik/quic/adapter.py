@@ -5,6 +5,7 @@ to `fill` its room and to `flush`; `QuicEndpoint` does so on an event loop, test
 """
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from aioquic.quic.events import (
@@ -65,6 +66,12 @@ class PathHome(Protocol):
 
     def schedule_flush(self, path: "QuicPath") -> None:
         """Send what this path has to send, in this turn or soon."""
+
+    def flush(self) -> None:
+        """Send now what was to be sent soon."""
+
+    def after_turn(self, callback: Callable[[], None]) -> None:
+        """Call this once, after the running turn has sent everything."""
 
     async def close(self) -> None:
         """End all paths there and free the socket."""

@@ -1,8 +1,9 @@
 """Sockets, timers and turns: drives paths on an asyncio loop.
 
 A turn is: take a batch of datagrams (or due timers), tell the paths' owners what happened, call `on_turn`, then for
-each touched path offer its room and send, once. What an owner sends outside a turn is collected by `call_soon`.
-There are no tasks. All methods must be called on the loop's thread.
+each touched path offer its room and send, once; then do what was put off until `after_turn`. What an owner sends
+outside a turn is collected by `call_soon`, or leaves when the owner says `flush`. There are no tasks. All methods
+must be called on the loop's thread.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ class QuicEndpoint:
         self._only: QuicPath | None = None
         self._timers = PathTimers(self._loop, self._on_due)
         self._touched: dict[QuicPath, None] = {}
+        self._after: dict[Callable[[], None], None] = {}
         self._in_turn = False
         self._soon: asyncio.Handle | None = None
         self._closed = False
@@ -150,8 +152,25 @@ class QuicEndpoint:
         if not self._in_turn and self._soon is None:
             self._soon = self._loop.call_soon(self._on_soon)
 
+    def flush(self) -> None:
+        """Run the turn that `schedule_flush` has asked for now, not in the loop's next round: who knows that nothing
+        more is to come saves the way there."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._on_soon()
+
+    def after_turn(self, callback: Callable[[], None]) -> None:
+        """Call this once, when the running turn has sent everything; what it sends leaves in the turn as well."""
+        if self._in_turn:
+            self._after[callback] = None
+        else:
+            self._loop.call_soon(callback)
+
     def _shut(self) -> None:
         self._closed = True
+        for callback in self._after:
+            self._loop.call_soon(callback)
+        self._after.clear()
         self._timers.stop()
         if self._soon is not None:
             self._soon.cancel()
@@ -230,10 +249,9 @@ class QuicEndpoint:
             for path in list(self._touched):
                 self._guarded(path, self._dispatch, now)
             self._tell_turn(now)
-            while self._touched:
-                path = next(iter(self._touched))
-                del self._touched[path]
-                self._guarded(path, self._send, now)
+            now = self._loop.time()  # the owner may have taken its time, and round trips are measured from sending
+            self._send_touched(now)
+            self._finish(now)
         finally:
             self._in_turn = False
         if self._only is not None and self._only.is_over:
@@ -247,6 +265,27 @@ class QuicEndpoint:
                 self.on_turn(set(self._touched), now)
             except Exception as error:  # noqa: BLE001 - reported; what was sent before must still leave
                 self._report("on_turn raised", error)
+
+    def _send_touched(self, now: float) -> None:
+        while self._touched:
+            path = next(iter(self._touched))
+            del self._touched[path]
+            self._guarded(path, self._send, now)
+
+    def _finish(self, now: float) -> None:
+        """What was put off until after the turn; what it puts off in its turn is left to the loop's next round."""
+        if not self._after:
+            return
+        callbacks, self._after = self._after, {}
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - as in _tell_turn
+                self._report("a callback after a turn raised", error)
+        self._send_touched(now)
+        for callback in self._after:
+            self._loop.call_soon(callback)
+        self._after.clear()
 
     def _guarded(self, path: QuicPath, step: Callable[[QuicPath, float], None], now: float) -> None:
         """A defect in the owner of one path must not stop the others."""

@@ -23,6 +23,9 @@ class Earliest:
 
     def plan(self, blocks: Iterable[Range], lanes: list[Lane], block_bytes: int) -> None:
         """Fill the lanes (see Scheduler.plan)."""
+        if len(lanes) == 1 and lanes[0].eligible is None:
+            _fill(lanes[0], blocks, block_bytes)
+            return
         charged = dict.fromkeys(range(len(lanes)), 0)
         for start, stop in blocks:
             for block in range(start, stop):
@@ -54,3 +57,13 @@ class Earliest:
             if best is None or eta < best_eta:
                 best, best_eta = index, eta
         return best
+
+
+def _fill(lane: Lane, blocks: Iterable[Range], block_bytes: int) -> None:
+    """The only lane, which may have every block: nothing is to be weighed, as many go there as it has room for."""
+    room = (lane.target_bytes - lane.queued_bytes) // block_bytes
+    for start, stop in blocks:
+        taken = range(start, min(stop, start + max(room, 0)))
+        lane.assigned += taken
+        lane.queued_bytes += len(taken) * block_bytes
+        room -= len(taken)

@@ -9,6 +9,7 @@ from kwik.core.actions import (
     Flushed,
     OpenPath,
     PortDone,
+    PortReadable,
     PortReset,
     SessionIdle,
     StreamConfirmed,
@@ -46,6 +47,37 @@ class TestStream:
         assert (app.read, app.saw_end) == (b"GET", True)
         assert house.heard(PortDone) == [PortDone(key)]
         assert app.ended == PortDone(app.key)
+
+    def test_its_application_is_served_before_decisions_are_made(self, house: House):
+        """What may be read is told before actions(), once; a second question finds nothing new."""
+        server = house.server("a", TEXT[:1000], ends=False)
+        key = house.dial()
+        house.run(1.0)
+        assert house.read(key) == TEXT[:1000]
+        (app,) = server.apps
+        (link,) = house.links.values()
+        server.core.on_app_bytes(app.key, b"more", house.now)
+        for pipe, data in server.core.on_room(link.number, 1 << 16, house.now):
+            house.client.on_path_data(link.path, pipe, data, house.now)
+        assert house.client.readable() == [key]
+        assert house.client.readable() == []
+        assert PortReadable(key) not in house.client.actions()
+        assert house.read(key) == b"more"
+
+    def test_it_is_over_when_its_last_frame_has_left(self, house: House):
+        """Nothing answers a FIN without bytes: whoever waits for another input keeps the stream, and its memory."""
+        house.server("a", TEXT[:1000])
+        key = house.dial()
+        house.write(key, b"GET")
+        house.run(1.0)
+        assert house.read(key) == TEXT[:1000]
+        assert house.client.at_end(key)
+        house.settle()
+        house.client.on_app_eof(key, house.now)
+        house.client.actions()
+        (path,) = house.links
+        assert house.client.on_room(path, 1 << 16, house.now)
+        assert PortDone(key) in house.client.actions()
 
     def test_many_windows_and_a_slow_reader(self, house: House):
         house.server("a", TEXT)

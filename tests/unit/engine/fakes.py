@@ -29,6 +29,7 @@ class EchoPort:
         self.closed: bool | None = None
         """None: not told; else `aborted`."""
         self.largest = 0
+        self.handed_over = 0
         self.defects: list[Exception] = []
         self.bridge: Bridge | None = None
         self._changed: list[asyncio.Future[None]] = []
@@ -90,9 +91,14 @@ class EchoPort:
     # BridgeOwner
 
     def on_input(self) -> None:
-        if self.echo and self.bridge is not None:
+        """As the driver does on PortReadable and PortWritable: pump as long as that changes anything."""
+        before = None
+        while self.echo and self.bridge is not None and before != (before := (len(self.received), len(self.output))):
             self.bridge.pump()
         self._tell()
+
+    def on_handed_over(self) -> None:
+        self.handed_over += 1
 
     def on_port_defect(self, key: int, error: Exception) -> None:
         self.defects.append(error)

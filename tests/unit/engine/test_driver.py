@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,6 +45,9 @@ class ScriptedCore(EchoPort):
         done, self.todo = self.todo, []
         return done
 
+    def readable(self):
+        return []
+
     def on_path_data(self, path, pipe, data, now):
         self._hear("data", path, pipe, data)
 
@@ -76,7 +80,8 @@ class ScriptedPath:
         self.sent: list[tuple[int, bytes]] = []
         self.pings: list[int] = []
         self.closed: tuple[int, str] | None = None
-        self.flushes = 0
+        self.flushes = self.turns = 0
+        self.after: list[Callable[[], None]] = []
         self.endpoint = self
         self.description = "a scripted path"
 
@@ -91,6 +96,12 @@ class ScriptedPath:
 
     def schedule_flush(self, path):
         self.flushes += 1
+
+    def flush(self):
+        self.turns += 1
+
+    def after_turn(self, callback):
+        self.after.append(callback)
 
 
 class Owner:
@@ -161,9 +172,23 @@ async def test_the_order_of_a_turn(driver):
     assert path.sent == [(0, b"control"), (1, b"data")]
     assert not path.wants_room
     core.todo = [ask.StreamSent(7)]
-    await asyncio.sleep(0)
+    for callback in path.after:
+        callback()
     assert driver.owner.calls == [("on_stream", 7, False)]
     assert [what[0] for what in core.heard] == ["data", "room"]
+
+
+async def test_what_an_application_writes_is_sent_in_the_same_round(driver):
+    path = add_path(driver)
+    driver.core.todo = [ask.WakePath(ONE)]
+    driver.on_input()
+    assert (path.flushes, path.turns) == (1, 1)
+    driver.on_input()
+    assert path.turns == 1
+    driver.core.todo = [ask.WakePath(ONE)]
+    driver.on_turn({path}, driver.now)
+    driver.on_input()
+    assert path.turns == 1, "its own turn sends"
 
 
 async def test_a_path_that_is_down_is_unknown(driver):

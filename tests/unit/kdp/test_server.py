@@ -11,7 +11,8 @@ from kwik.errors import ErrorCode
 from kwik.kdp.actions import Accept, PortDone, PortReadable, PortReset, PortWritable, WakePath
 from kwik.kdp.order_queue import MAX_ORDERS
 from kwik.kdp.outbox import MAX_ATTACHS, MAX_OPENS
-from kwik.kdp.replica import MAX_REVOKES
+from kwik.kdp.replica import MAX_REVOKES, ServerReplica
+from kwik.types import PathId
 from kwik.wire import frames
 from kwik.wire.codec import encode
 from kwik.wire.frames import Ack, Attach, Attached, Close, Closed, Data, Opened, Refused, Reset
@@ -124,6 +125,32 @@ class TestOpen:
         assert rig.fault(open_frame(credit=BLOCK, first_grant_blocks=2)) == ErrorCode.LIMIT
         assert rig.server.ports() == []
         assert rig.server.pool.used_bytes == 0
+
+
+class TestIdleReplicas:
+    def test_they_are_not_asked_in_each_turn(self, rig: ServerRig, monkeypatch: pytest.MonkeyPatch):
+        """Hundreds of streams that wait for their applications cost nothing while another one is served."""
+        asked: list[int] = []
+        once = ServerReplica.next_control
+
+        def next_control(replica: ServerReplica, path: PathId, now: float) -> object:
+            asked.append(replica.number)
+            return once(replica, path, now)
+
+        for number in range(1, 21):
+            rig.open(number)
+            rig.tell(grant(1, (0, 4), replica=number))
+        for accept in [said for said in rig.said if isinstance(said, Accept)]:
+            rig.server.accepted(accept.key)
+        rig.hear()
+        assert not rig.server.wants_room(P1), "orders that wait for an application are no news"
+        monkeypatch.setattr(ServerReplica, "next_control", next_control)
+        rig.server.on_app_bytes(5, TEXT[:BLOCK], rig.now)
+        assert rig.server.wants_room(P1)
+        rig.hear()
+        assert set(asked) == {5}
+        rig.server.on_app_bytes(7, TEXT[:BLOCK], rig.now)
+        assert "Data" in kinds(rig.hear())
 
 
 class TestTombstones:

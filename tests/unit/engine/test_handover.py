@@ -1,0 +1,67 @@
+"""Handing over: who counts as waiting, and that an answer given meanwhile is taken in the same round of the loop."""
+
+import asyncio
+import threading
+
+import pytest
+
+from kwik.engine.handover import HandOver
+from kwik.engine.watch import Watcher
+from tests.unit.engine.fakes import EchoPort, bridged_pair
+
+
+@pytest.fixture
+async def watcher():
+    made = Watcher(asyncio.get_running_loop())
+    yield made
+    made.close()
+
+
+async def test_an_application_that_has_read_everything_counts_as_waiting(watcher):
+    port = EchoPort()
+    bridge, app = bridged_pair(watcher, port)
+    with app:
+        port.say(b"first")
+        assert port.handed_over == 1
+        port.say(b"second, while the first one is unread")
+        assert port.handed_over == 1
+        assert app.recv(100)
+        port.say(b"third")
+        assert port.handed_over == 2
+        bridge.finish()
+
+
+async def test_an_answer_is_taken_before_the_loop_goes_on(watcher):
+    port = EchoPort(echo=False)
+    bridge, app = bridged_pair(watcher, port)
+    handover = HandOver(watcher)
+    reader = threading.Thread(target=lambda: app.sendall(app.recv(100).upper()))
+    with app:
+        reader.start()
+        port.say(b"question")
+        handover.settle()
+        assert port.received == b"", "nobody was given anything, as far as it knows"
+        while port.received != b"QUESTION":
+            handover.note()
+            handover.settle()
+        reader.join()
+        bridge.finish()
+
+
+async def test_many_events_are_one_input(watcher):
+    port = EchoPort(echo=False)
+    told: list[str] = []
+    watcher.after_batch(lambda: told.append("outside a batch: at once"))
+    assert len(told) == 1
+    pairs = [bridged_pair(watcher, port) for _ in range(3)]
+    watcher.poll()
+    inputs: list[int] = []
+    # One object, as a driver's bound method: what is equal is called once.
+    port.on_input = lambda: inputs.append(len(port.received))  # type: ignore[method-assign]
+    for _, app in pairs:
+        app.sendall(b"x")
+    watcher.poll()
+    assert inputs == [3]
+    for bridge, app in pairs:
+        bridge.finish()
+        app.close()
