@@ -13,6 +13,9 @@ from tests.proc.harness import until
 from tests.proc.harness_stage import Reading, Server, path_to, stats_of
 
 BLOCK_BYTES = 16384
+PAUSE_S = 3.0
+"""No reader may stand longer than this while somebody can serve it. Ten times what it takes, for a busy machine."""
+THE_END = "the end"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Hit:
     victim: Server
     was_anchor: bool
     owed_bytes: int
+    owed: str
+    """In words: bytes, or the end alone."""
     offset: int
     """How far the application had read."""
     at: float
@@ -67,9 +72,10 @@ class Hit:
         stats, path = stats_of(reading.conn), when or path_to(reading.conn, victim)
         owed = 0 if path is None else path.outstanding_bytes
         offset = reading.size
+        words = THE_END if offset == len(reading.expected) and not reading.is_over else f"{owed} bytes"
         fault.strike(victim)
         packets = _packets(victim, fault)
-        return cls(fault, victim, stats.anchor == victim.id, owed, offset, time.monotonic(), packets)
+        return cls(fault, victim, stats.anchor == victim.id, owed, words, offset, time.monotonic(), packets)
 
     def check_silence(self) -> None:
         """Nothing came from the victim after it was struck, or, for a closed port, only the kernel's own message."""
@@ -80,17 +86,27 @@ class Hit:
 
     def pause(self, reading: Reading) -> tuple[int, float]:
         """The longest pause of the reader after the fault: at which offset it stood, and for how long."""
-        marks = [(self.at, self.offset), *(mark for mark in reading.marks if mark[0] > self.at)]
+        marks = [(self.at, self.offset), *(mark for mark in list(reading.marks) if mark[0] > self.at)]
         pauses = [(later[0] - sooner[0], sooner[1]) for sooner, later in itertools.pairwise(marks)]
         length, offset = max(pauses, default=(0.0, self.offset))
         return offset, length
+
+    def check_resumed(self, reading: Reading, *, since: float | None = None) -> None:
+        """The reader went on, from where it stood or behind; at most PAUSE_S after the fault, or after `since`."""
+        assert reading.size > self.offset, "reading resumed"
+        offset, length = self.pause(reading)
+        assert offset >= self.offset, "nothing is read twice"
+        stood_until = next(at for at, size in reading.marks if at > self.at and size > offset)
+        assert stood_until - max(since or 0.0, stood_until - length) < PAUSE_S, (
+            f"it stood at {offset} for {length:.1f} s"
+        )
 
     def tell(self, reading: Reading) -> None:
         """Print the facts."""
         offset, length = self.pause(reading)
         who = "anchor" if self.was_anchor else "helper"
         print(
-            f"{self.fault.name}: {self.victim.id} was {who}, owed {self.owed_bytes} bytes; read {self.offset} bytes"
+            f"{self.fault.name}: {self.victim.id} was {who}, owed {self.owed}; read {self.offset} bytes"
             f" before; reading stood at {offset} for {length * 1000:.0f} ms and resumed there"
         )
 
@@ -129,20 +145,34 @@ def wait_before_first_block(reading: Reading, victim: Server) -> PathSnapshot | 
     return path if path is not None and path.outstanding_bytes > 0 and path.received_bytes == 0 else None
 
 
+def by_role(reading: Reading, servers: list[Server]) -> list[Server]:
+    """The anchor of now first, then the others. On a busy machine it may be another one than at the start."""
+    anchor = stats_of(reading.conn).anchor
+    return sorted(servers, key=lambda server: server.id != anchor)
+
+
 def wait_mid_block(reading: Reading, victim: Server, least: int) -> PathSnapshot:
     """Until `least` bytes were read, the victim owes, and it or the reader is in the middle of a block."""
+    return wait_all_owe(reading, lambda: [victim], least)[0][1]
 
-    seen: list[PathSnapshot] = []
+
+def wait_all_owe(reading: Reading, choose: Callable[[], list[Server]], least: int) -> list[tuple[Server, PathSnapshot]]:
+    """As wait_mid_block, for the first of the victims; the others have given something and owe more as well."""
+    seen: list[list[tuple[Server, PathSnapshot]]] = []
 
     def stands() -> bool:
         assert not reading.is_over, f"the stream was over too soon: {reading.size} bytes, {reading.error!r}"
-        path = path_to(reading.conn, victim)
-        if path is None or reading.size < least or not path.received_bytes or not path.outstanding_bytes:
+        if reading.size < least:
             return False
-        if path.outstanding_bytes % BLOCK_BYTES == 0 and reading.size % BLOCK_BYTES == 0:
+        by_address = {path.address: path for path in reading.conn.paths()}
+        pairs = [(victim, by_address.get("{}:{}".format(*victim.address))) for victim in choose()]
+        owing = [(victim, path) for victim, path in pairs if path is not None and path.received_bytes]
+        if len(owing) < len(pairs) or not all(path.outstanding_bytes for _, path in owing):
             return False
-        seen.append(path)
+        if owing[0][1].outstanding_bytes % BLOCK_BYTES == 0 and reading.size % BLOCK_BYTES == 0:
+            return False
+        seen.append(owing)
         return True
 
-    until(stands, "the victim has given something and owes more, in mid-block")
+    until(stands, "every victim has given something and owes more, the first in mid-block")
     return seen[0]

@@ -290,6 +290,8 @@ class Reading:
     error: OSError | None = None
     wrong_at: int | None = None
     """Offset of the first byte that is not the right one."""
+    over_at: float | None = None
+    """When the end, or an error, was read (time.monotonic())."""
 
     def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -312,6 +314,7 @@ class Reading:
                 self.marks.append((time.monotonic(), self.size))
         except OSError as error:
             self.error = error
+        self.over_at = time.monotonic()
 
     @property
     def is_wrong(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.proc.harness import until
-from tests.proc.harness_faults import FAULTS, Fault, Hit, wait_before_first_block, wait_mid_block
+from tests.proc.harness_faults import FAULTS, THE_END, Fault, Hit, by_role, wait_all_owe, wait_before_first_block
 from tests.proc.harness_stage import Listing, Reading, Server, Stage, path_to, stats_of
 
 SIZE = 3_000_000
@@ -37,21 +37,24 @@ def three_servers(stage: Stage, delay_ms: float, holds: list[int]) -> Reading:
     return reading
 
 
+def of_role(reading: Reading, stage: Stage, victim: str) -> Server:
+    """The anchor, or a helper, of now."""
+    return by_role(reading, stage.servers)[0 if victim == "anchor" else 1]
+
+
 def finish(reading: Reading, hit: Hit, survivors: list[Server], gates: int) -> None:
-    """Everything comes, exactly, and then the end; the anchor was changed if and only if it was the victim."""
+    """Everything comes, exactly, and then the end; from an anchor that is not the victim."""
     until(lambda: reading.is_over or reading.size == SIZE, "all bytes have come")
-    if not reading.is_over:
-        stats = stats_of(reading.conn)
-        if hit.was_anchor and hit.offset < SIZE:
-            assert stats.takeovers >= 1
-            assert stats.anchor != hit.victim.id
-        elif not hit.was_anchor:
-            assert stats.takeovers == 0
+    assert not reading.is_over, "the end is held back"
+    until(lambda: stats_of(reading.conn).anchor != hit.victim.id, "the anchor is another one")
+    assert stats_of(reading.conn).takeovers >= hit.was_anchor
     hit.check_silence()
     for server in survivors:
         server.open(gates)
     reading.finish()
     hit.tell(reading)
+    if hit.owed != THE_END:
+        hit.check_resumed(reading)
     if hit.fault.heal is not None:
         hit.fault.heal(hit.victim)
 
@@ -82,8 +85,7 @@ def test_before_the_first_block(stage: Stage, fault: Fault, victim: str) -> None
 @every_victim
 def test_in_mid_block(stage: Stage, fault: Fault, victim: str) -> None:
     reading = three_servers(stage, 10, [SIZE])
-    target = stage.servers[0 if victim == "anchor" else 1]
-    path = wait_mid_block(reading, target, SIZE // 4)
+    [(target, path)] = wait_all_owe(reading, lambda: [of_role(reading, stage, victim)], SIZE // 4)
     hit = Hit.strike(fault, target, reading, path)
     assert hit.owed_bytes > 0
     assert hit.was_anchor == (victim == "anchor")
@@ -95,10 +97,12 @@ def test_in_mid_block(stage: Stage, fault: Fault, victim: str) -> None:
 @every_victim
 def test_between_the_last_byte_and_the_end(stage: Stage, fault: Fault, victim: str) -> None:
     reading = three_servers(stage, 10, [SIZE])
-    target = stage.servers[0 if victim == "anchor" else 1]
     until(lambda: reading.size == SIZE, "all bytes have come")
+    target = of_role(reading, stage, victim)
     assert path_to(reading.conn, target) is not None
+    target.wait("hold")
+    assert not target.told("over")
     hit = Hit.strike(fault, target, reading)
     assert hit.was_anchor == (victim == "anchor")
-    assert not reading.is_over, "the victim owes the end"
+    assert (hit.offset, hit.owed) == (SIZE, THE_END)
     finish(reading, hit, [server for server in stage.servers if server is not target], 1)

@@ -68,8 +68,9 @@ def test_a_relayed_challenge_is_no_proof(stage: Stage, forge: bool) -> None:
     relay = stage.relay(anchor, forge=forge)
     anchor.set_link(blackhole="both")
     stage.listing.add("relay", tuple(relay.told("ready")[0]["address"]))
-    assert anchor.wait("join")["status"] == JOIN_REFUSED, "the true server was asked, and saw through it"
-    assert relay.wait("relayed", lambda event: event["frame"] == "Joined")["status"] == JOIN_REFUSED
+    answer = relay.wait("relayed", lambda event: event["frame"] == "Joined")
+    assert answer["status"] == JOIN_REFUSED, "the true server was asked, and saw through it"
+    anchor.wait("join", lambda event: event["status"] == JOIN_REFUSED)
     anchor.set_link(blackhole=None)
     reading.finish()
     passed = {(event["sender"], event["frame"]) for event in relay.told("relayed")}
@@ -91,13 +92,15 @@ def test_two_servers_behind_one_address(stage: Stage, replicated: bool) -> None:
     """A load balancer that knows nothing of Kwik: each path ends at a server of its own; streams stay whole."""
     servers = [stage.server(listed=False, replicated=replicated) for _ in range(2)]
     address = stage.balancer(*servers).address
-    for number in range(4):
+    streams = [0, 0]
+    for number in range(20):  # a session that is slow to begin may take two turns
         config = {"session_idle_s": 5.0 + number}  # a session of its own
         Reading.of(stage.dial(servers=[address], config=config), f"balanced {number}", 500_000).finish()
-    streams = [server.report()["streams"] for server in servers]
+        streams = [server.report()["streams"] for server in servers]
+        assert replicated or sum(streams) == number + 1
+        if all(streams) and number >= 3:
+            break
     assert all(streams), "both were used"
-    if not replicated:
-        assert sum(streams) == 4
 
 
 def test_an_anchored_stream_that_meets_another_server_at_its_address(stage: Stage) -> None:

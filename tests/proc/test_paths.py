@@ -25,6 +25,7 @@ def test_nat_rebinding(stage: Stage, replicated: bool, times: int) -> None:
         wait_mid_block(reading, server, SIZE * (number + 1) // (times + 2))
         server.rebind()
     reading.finish()
+    assert server.link_stats()["rebinds"] == times
     assert server.report()["streams"] == 1
 
 
@@ -36,6 +37,7 @@ def test_nat_rebinding_of_all_paths_to_another_address(stage: Stage) -> None:
     for server in stage.servers:
         server.rebind("127.0.0.2")
     reading.finish()
+    assert [server.link_stats()["rebinds"] for server in stage.servers] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
@@ -49,6 +51,7 @@ def test_upstream_goes_on_after_a_rebinding(stage: Stage, replicated: bool) -> N
         server.rebind()
     conn.shutdown(1)
     reading.finish()
+    assert server.link_stats()["rebinds"] == 4
     assert server.report()["upstream_sha256"] == hashlib.sha256(data).hexdigest()
 
 
