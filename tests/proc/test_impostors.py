@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import kwik
 from kwik.wire.messages import JOIN_REFUSED, JOIN_UNKNOWN
 from tests.proc.harness import until
-from tests.proc.harness_stage import Reading, Stage, share_of, stats_of
+from tests.proc.harness_stage import Reading, Server, Stage, share_of, stats_of
 
 SIZE = 4_000_000
 LINK = {"rate_mbps": 20, "delay_ms": 10}
@@ -37,7 +38,7 @@ def test_a_clone_cannot_stand_in_for_its_original(stage: Stage, forge: bool) -> 
     incarnation = "00112233445566778899aabbccddeeff"
     original = stage.server(link=LINK, replicated=False, server_id="same", incarnation=incarnation)
     conn = stage.dial(config=CONFIG | {"recovery_time_s": 3.0})
-    reading = Reading.of(conn, "clone", SIZE)
+    reading = Reading.of(conn, "clone", SIZE, holds=[SIZE // 2])
     until(lambda: reading.size > SIZE // 4, "the stream is under way")
     original.kill()
     clone = stage.server(replicated=False, server_id="same", incarnation=incarnation, forge=forge, listed=False)
@@ -63,7 +64,7 @@ def test_a_relayed_challenge_is_no_proof(stage: Stage, forge: bool) -> None:
     """
     anchor = stage.server(link=LINK, replicated=False)
     conn = stage.dial(config=PATIENT)
-    reading = Reading.of(conn, "relayed", SIZE)
+    reading = Reading.of(conn, "relayed", SIZE, holds=[SIZE // 2])
     until(lambda: reading.size > SIZE // 4, "the stream is under way")
     relay = stage.relay(anchor, forge=forge)
     anchor.set_link(blackhole="both")
@@ -72,6 +73,7 @@ def test_a_relayed_challenge_is_no_proof(stage: Stage, forge: bool) -> None:
     assert answer["status"] == JOIN_REFUSED, "the true server was asked, and saw through it"
     anchor.wait("join", lambda event: event["status"] == JOIN_REFUSED)
     anchor.set_link(blackhole=None)
+    anchor.open()
     reading.finish()
     passed = {(event["sender"], event["frame"]) for event in relay.told("relayed")}
     print(passed)
@@ -85,6 +87,11 @@ def test_a_relayed_challenge_is_no_proof(stage: Stage, forge: bool) -> None:
 
 
 # ---------------------------------------------------------------- several servers behind one address
+
+
+def fresh_path(conn: kwik.Conn, server: Server, before: set[int]) -> bool:
+    """Whether the session has a path to that server which it did not have then."""
+    return any(path.server_id == server.id and path.path not in before for path in conn.paths())
 
 
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
@@ -111,15 +118,14 @@ def test_an_anchored_stream_that_meets_another_server_at_its_address(stage: Stag
     anchor, other = (stage.server(link=LINK, listed=False, replicated=False) for _ in range(2))
     balancer = stage.balancer(anchor, other)
     conn = stage.dial(servers=[balancer.address], config=PATIENT)
-    reading = Reading.of(conn, "balanced", SIZE)
+    reading = Reading.of(conn, "balanced", SIZE, holds=[SIZE // 2])
     until(lambda: reading.size > SIZE // 4, "the stream is under way")
     assert stats_of(conn).anchor == anchor.id
     before = {path.path for path in conn.paths()}
     balancer.cut()
-    until(lambda: reading.size > SIZE // 2, "the stream goes on")
-    met = {path.server_id: path.path for path in conn.paths()}
-    assert met[anchor.id] not in before, "a new path to the same instance"
+    until(lambda: fresh_path(conn, anchor, before), "there is a new path to the same instance")
     assert stats_of(conn).anchor == anchor.id
+    anchor.open()
     reading.finish()
     theirs, others = anchor.report(), other.report()
     assert theirs["streams"] == 1
@@ -132,11 +138,14 @@ def test_a_replicated_stream_that_meets_another_server_at_its_address(stage: Sta
     anchor, other = (stage.server(link=LINK, listed=False) for _ in range(2))
     balancer = stage.balancer(anchor, other)
     conn = stage.dial(servers=[balancer.address], config=PATIENT)
-    reading = Reading.of(conn, "balanced", SIZE)
+    reading = Reading.of(conn, "balanced", SIZE, holds=[SIZE // 2])
     until(lambda: reading.size > SIZE // 4, "the stream is under way")
-    assert other.report()["streams"] == 0
+    before = {path.path for path in conn.paths()}
     balancer.cut()
-    other.wait("request")
+    other.wait("hold")
+    until(lambda: fresh_path(conn, other, before), "there is a path to the other server")
+    for server in (anchor, other):
+        server.open()
     until(lambda: (share := share_of(conn, other)) is not None and share.delivered_bytes > 0, "it contributes")
     reading.finish()
     assert [server.report()["streams"] for server in (anchor, other)] == [1, 1]
