@@ -29,7 +29,9 @@ def anchor_and_liar(stage: Stage, lie: str, at: int) -> tuple[Server, Server, kw
     anchor = stage.server(link=LINK)
     conn = stage.dial(replicas=2, config=CONFIG)
     anchor.wait("accept")
-    return anchor, stage.server(link=LINK, lie=[lie, at]), conn
+    liar = stage.server(link=LINK, lie=[lie, at])
+    liar.wait("accept")
+    return anchor, liar, conn
 
 
 def state_of(conn: kwik.Conn, server: Server) -> str:
