@@ -82,16 +82,19 @@ def test_a_liar_never_takes_over_with_wrong_bytes(stage: Stage, lie: str) -> Non
     that it announces itself end the stream within the block; and who withholds bytes is a server slow without end.
     """
     anchor, helper, conn = anchor_and_liar(stage, lie, LIE_AT)
-    reading = Reading.of(conn, "lies", SIZE, holds=[HOLD_AT, SIZE])
-    helper.wait("request")
+    reading = Reading.of(conn, "lies", SIZE, holds=[0, HOLD_AT, SIZE])
+    helper.open(1)  # it comes first, and its announcements before there is anything to deliver
+    if lie == "digests":
+        until(lambda: helper.report()["lies"] > 0, "it has announced")
+    anchor.open(1)
     if lie == "digests":
         until(lambda: state_of(conn, helper) in ("divergent", "gone"), "the liar is found out")
     until(lambda: reading.size > KILL_AT, "the stream is under way")
     anchor.kill()
-    helper.open(1)
+    helper.open(2)
     if lie == "final":
         until(lambda: reading.size == SIZE, "all bytes have come")
-        helper.open(2)
+        helper.open(3)
     if lie == "withhold":
         until(lambda: helper.report()["lies"] > 0, "bytes are withheld")
         assert stats_of(conn).anchor == helper.id, "the liar has taken over"
