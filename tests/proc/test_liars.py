@@ -50,13 +50,15 @@ def helper_lies(stage: Stage, lie: str) -> bool:
     """False if the liar did not remain a helper."""
     stage.listing = Listing()
     anchor, helper, conn = anchor_and_liar(stage, lie, SIZE // 3)
-    reading = Reading.of(conn, "lies", SIZE, holds=[SIZE])
-    helper.wait("request")
+    reading = Reading.of(conn, "lies", SIZE, holds=[0, SIZE])
+    helper.open(1)
+    until(lambda: any(view["produced_bytes"] for view in helper.report()["replicas"]), "the helper is ready")
+    anchor.open(1)
     until(lambda: reading.size == SIZE or stats_of(conn).takeovers, "all bytes have come")
     if stats_of(conn).takeovers:
         conn.abort()
         return False
-    helper.open()  # it ends first: its lie about the end, if that is what it tells, comes before the truth
+    helper.open(2)  # it ends first: its lie about the end, if that is what it tells, comes before the truth
     helper.wait("over")
     if lie != "probe":  # nobody asks a helper for that while the anchor lives
         until(lambda: helper.report()["lies"] > 0, "the lie is told")
@@ -69,7 +71,7 @@ def helper_lies(stage: Stage, lie: str) -> bool:
         assert stats.rejected_blocks > 0
     if lie == "digests":
         assert share is None or share.delivered_bytes == 0, "nothing of what it sends can be verified"
-    anchor.open()
+    anchor.open(2)
     reading.finish()
     return True
 
