@@ -50,8 +50,14 @@ class _Program:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             case "report":
-                stats = await asyncio.to_thread(self._conns[request["stream"]].stats)
-                return {"delivered": self._delivered, "stats": None if stats is None else asdict(stats)}
+                conn = self._conns[request["stream"]]
+                stats = await asyncio.to_thread(conn.stats)
+                paths = await asyncio.to_thread(conn.paths)
+                return {
+                    "delivered": self._delivered,
+                    "stats": None if stats is None else asdict(stats),
+                    "paths": [asdict(path) for path in paths],
+                }
         return {"streams": len(self._conns)}
 
     async def _read(self, stream: int) -> None:

@@ -91,8 +91,8 @@ class Hit:
         length, offset = max(pauses, default=(0.0, self.offset))
         return offset, length
 
-    def check_resumed(self, reading: Reading, *, since: float | None = None) -> None:
-        """The reader went on, from where it stood or behind; at most PAUSE_S after the fault, or after `since`."""
+    def check_resumed(self, reading: Reading, *, since: float | None = None, within_s: float = PAUSE_S) -> None:
+        """The reader went on, from where it stood or behind; at most so long after the fault, or after `since`."""
         assert reading.size > self.offset, "reading resumed"
         offset, length = self.pause(reading)
         assert offset >= self.offset, "nothing is read twice"

@@ -24,10 +24,10 @@ HOLD_AT = SIZE // 4
 every_lie = pytest.mark.parametrize("lie", ["data", "digests", "final", "withhold", "probe"])
 
 
-def anchor_and_liar(stage: Stage, lie: str, at: int) -> tuple[Server, Server, kwik.Conn]:
+def anchor_and_liar(stage: Stage, lie: str, at: int, replicas: int = 2) -> tuple[Server, Server, kwik.Conn]:
     """A stream on an honest anchor, and a helper that lies from that offset on."""
     anchor = stage.server(link=LINK)
-    conn = stage.dial(replicas=2, config=CONFIG)
+    conn = stage.dial(replicas=replicas, config=CONFIG)
     anchor.wait("accept")
     liar = stage.server(link=LINK, lie=[lie, at])
     liar.wait("accept")
@@ -122,7 +122,7 @@ def test_a_liar_never_takes_over_with_wrong_bytes(stage: Stage, lie: str) -> Non
 
 def test_an_honest_helper_takes_over_instead_of_the_liar(stage: Stage) -> None:
     """One helper answers every PROBE wrongly, the other does not: the stream goes on, exactly."""
-    anchor, liar, conn = anchor_and_liar(stage, "probe", 0)
+    anchor, liar, conn = anchor_and_liar(stage, "probe", 0, replicas=3)
     honest = stage.server(link=LINK | {"delay_ms": 40})  # worse than the liar, which is asked first
     reading = Reading.of(conn, "lies", SIZE, holds=[SIZE])
     for helper in (liar, honest):

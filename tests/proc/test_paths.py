@@ -9,7 +9,7 @@ import pytest
 from tests.proc.harness import until
 from tests.proc.harness_content import content
 from tests.proc.harness_faults import wait_mid_block
-from tests.proc.harness_stage import Reading, Stage, request_line, stats_of
+from tests.proc.harness_stage import Reading, Stage, stats_of
 
 SIZE = 4_000_000
 LINK = {"rate_mbps": 20, "delay_ms": 10}
@@ -53,31 +53,6 @@ def test_upstream_goes_on_after_a_rebinding(stage: Stage, replicated: bool) -> N
     reading.finish()
     assert server.link_stats()["rebinds"] == 4
     assert server.report()["upstream_sha256"] == hashlib.sha256(data).hexdigest()
-
-
-@pytest.mark.parametrize(
-    "slept_s",
-    [pytest.param(12, marks=pytest.mark.slow), pytest.param(40, marks=[pytest.mark.soak, pytest.mark.timeout(120)])],
-)
-@pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
-def test_a_client_sleeps(stage: Stage, slept_s: float, replicated: bool) -> None:
-    """SIGSTOP in mid-stream. 40 s are more than a path's idle time-out: new paths attach to the same replicas."""
-    for _ in range(2):
-        stage.server(link=LINK, replicated=replicated)
-    client = stage.client()
-    servers = [server.address for server in stage.servers]
-    client.ask("dial", count=1, servers=servers, line=request_line("sleep", SIZE).decode())
-    client.ask("read", stream=0)
-    until(lambda: client.ask("report", stream=0)["delivered"]["0"] > SIZE // 4, "the client is at it")
-    client.stop()
-    with pytest.raises(AssertionError, match="did not say"):
-        client.wait("read", limit_s=slept_s)  # this is the sleep: nothing can come
-    client.go_on()
-    over = client.wait("read", limit_s=30)
-    assert over["error"] == ""
-    assert (over["size"], over["sha256"]) == (SIZE, hashlib.sha256(content("sleep", SIZE)).hexdigest())
-    if not replicated:
-        assert sum(server.report()["streams"] for server in stage.servers) == 1
 
 
 @pytest.mark.parametrize(
