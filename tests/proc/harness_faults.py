@@ -97,7 +97,7 @@ class Hit:
         offset, length = self.pause(reading)
         assert offset >= self.offset, "nothing is read twice"
         stood_until = next(at for at, size in reading.marks if at > self.at and size > offset)
-        assert stood_until - max(since or 0.0, stood_until - length) < PAUSE_S, (
+        assert stood_until - max(since or 0.0, stood_until - length) < within_s, (
             f"it stood at {offset} for {length:.1f} s"
         )
 
