@@ -13,7 +13,7 @@ from tests.proc.harness_faults import FAULTS, THE_END, Fault, Hit, by_role, wait
 from tests.proc.harness_stage import Listing, Reading, Server, Stage, path_to, stats_of
 
 SIZE = 3_000_000
-CONFIG = {"receive_window_bytes": 2**20}  # so that helpers are needed early
+CONFIG = {"receive_window_bytes": 2**20, "first_window_bytes": 2**17}  # so that helpers are needed early
 TRIES = 4
 
 every_fault = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -32,9 +32,15 @@ def three_servers(stage: Stage, delay_ms: float, holds: list[int]) -> Reading:
     for _ in range(2):
         stage.server(link=link)
     for server in stage.servers[first:]:
-        server.wait("accept")
+        server.wait("hold")
     assert stats_of(conn).anchor == anchor.id
     return reading
+
+
+def begin(stage: Stage) -> None:
+    """All applications at the same time: each has its part from the start."""
+    for server in stage.servers:
+        server.open(1)
 
 
 def of_role(reading: Reading, stage: Stage, victim: str) -> Server:
@@ -66,8 +72,6 @@ def test_before_the_first_block(stage: Stage, fault: Fault, victim: str) -> None
         reading = three_servers(stage, 50, [0, SIZE])
         servers = stage.servers[3 * attempt :]
         for server in servers:
-            server.wait("hold")
-        for server in servers:
             server.open(1)
         target = servers[0] if victim == "anchor" else servers[1]
         if (path := wait_before_first_block(reading, target)) is not None:
@@ -84,25 +88,27 @@ def test_before_the_first_block(stage: Stage, fault: Fault, victim: str) -> None
 @every_fault
 @every_victim
 def test_in_mid_block(stage: Stage, fault: Fault, victim: str) -> None:
-    reading = three_servers(stage, 10, [SIZE])
+    reading = three_servers(stage, 30, [0, SIZE])
+    begin(stage)
     [(target, path)] = wait_all_owe(reading, lambda: [of_role(reading, stage, victim)], SIZE // 4)
     hit = Hit.strike(fault, target, reading, path)
     assert hit.owed_bytes > 0
     assert hit.was_anchor == (victim == "anchor")
     assert 0 < hit.offset < SIZE
-    finish(reading, hit, [server for server in stage.servers if server is not target], 1)
+    finish(reading, hit, [server for server in stage.servers if server is not target], 2)
 
 
 @every_fault
 @every_victim
 def test_between_the_last_byte_and_the_end(stage: Stage, fault: Fault, victim: str) -> None:
-    reading = three_servers(stage, 10, [SIZE])
+    reading = three_servers(stage, 30, [0, SIZE])
+    begin(stage)
     until(lambda: reading.size == SIZE, "all bytes have come")
     target = of_role(reading, stage, victim)
     assert path_to(reading.conn, target) is not None
-    target.wait("hold")
+    target.wait("hold", lambda event: event["offset"] == SIZE)
     assert not target.told("over")
     hit = Hit.strike(fault, target, reading)
     assert hit.was_anchor == (victim == "anchor")
     assert (hit.offset, hit.owed) == (SIZE, THE_END)
-    finish(reading, hit, [server for server in stage.servers if server is not target], 1)
+    finish(reading, hit, [server for server in stage.servers if server is not target], 2)

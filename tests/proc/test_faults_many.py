@@ -11,10 +11,10 @@ from tests.proc.harness import until
 from tests.proc.harness_faults import FAULTS, PAUSE_S, Fault, Hit, by_role, wait_all_owe, wait_mid_block
 from tests.proc.harness_stage import Reading, Server, Stage, path_to, share_of, stats_of
 
-SIZE = 4_000_000
+SIZE = 5_000_000
 RECOVERY_S = 1.5
-CONFIG = {"receive_window_bytes": 2**20, "recovery_time_s": RECOVERY_S}
-LINK = {"rate_mbps": 20, "delay_ms": 10}
+CONFIG = {"receive_window_bytes": 2**20, "first_window_bytes": 2**17, "recovery_time_s": RECOVERY_S}
+LINK = {"rate_mbps": 20, "delay_ms": 30}
 
 every_fault = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 temporary = pytest.mark.parametrize(
@@ -31,15 +31,17 @@ def reading_from(
     holds: list[int] | None = None,
     **config: object,
 ) -> Reading:
-    """A stream on so many servers, the first of them the anchor."""
+    """A stream on so many servers, the first of them the anchor; all begin at the same time, by their first gate."""
     anchor = stage.server(link=LINK, replicated=replicated)
     conn = stage.dial(replicas=count, config=CONFIG | config)
-    reading = Reading.of(conn, "many", size, holds=holds or [])
-    anchor.wait("accept")
+    reading = Reading.of(conn, "many", size, holds=[0, *(holds or [])])
+    anchor.wait("hold")
     for _ in range(count - 1):
         stage.server(link=LINK, replicated=replicated)
     for server in stage.servers if replicated else ():
-        server.wait("accept")
+        server.wait("hold")
+    for server in stage.servers:
+        server.open(1)
     return reading
 
 
@@ -139,7 +141,7 @@ def test_each_is_stopped_in_turn(stage: Stage) -> None:
     until(lambda: reading.size == size, "all bytes have come")
     for server in stage.servers:
         assert delivered_by(reading, server) > until_then[server.id], f"{server.id} is back and contributes"
-        server.open()
+        server.open(2)
     assert any(hit.was_anchor for hit in hits)
     assert stats_of(reading.conn).takeovers >= 1
     reading.finish()
@@ -154,6 +156,7 @@ def test_a_server_that_turns_up_in_mid_stream_contributes(stage: Stage) -> None:
     reading = reading_from(stage, 1, 8_000_000)
     until(lambda: reading.size > 1_000_000, "the first server is at it")
     late = stage.server(link=LINK)
+    late.open(1)
     until(lambda: (share := share_of(reading.conn, late)) is not None and share.delivered_bytes > 0, "it contributes")
     reading.finish()
 
@@ -171,11 +174,12 @@ def test_a_server_is_killed_and_started_again_at_its_address(stage: Stage, count
     assert hit.was_anchor
     assert hit.owed_bytes > 0
     again = stage.restart(victim)
-    again.wait("hold")
+    again.open(1)
+    again.wait("hold", lambda event: event["offset"] == size // 2)
     until(lambda: reading.size == size // 2, "the first half has come")
     before = delivered_by(reading, again)
     for server in stage.servers:
-        server.open(1)
+        server.open(2)
     until(lambda: reading.size == size, "all bytes have come")
     hit.tell(reading)
     stats = stats_of(reading.conn)
@@ -183,7 +187,7 @@ def test_a_server_is_killed_and_started_again_at_its_address(stage: Stage, count
     assert delivered_by(reading, again) > before, "the new instance contributes"
     assert stats.takeovers >= 1 or count == 1
     for server in stage.servers:
-        server.open(2)
+        server.open(3)
     reading.finish()
     assert [server.report()["streams"] for server in stage.servers] == [1] * count
 

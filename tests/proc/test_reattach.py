@@ -19,8 +19,8 @@ from tests.proc.harness_faults import FAULTS, PAUSE_S, Hit, by_role, wait_all_ow
 from tests.proc.harness_stage import Reading, Server, Stage, request_line, stats_of
 
 SIZE = 4_000_000
-LINK = {"rate_mbps": 20, "delay_ms": 10}
-CONFIG = {"receive_window_bytes": 2**20}
+LINK = {"rate_mbps": 20, "delay_ms": 30}
+CONFIG = {"receive_window_bytes": 2**20, "first_window_bytes": 2**17}  # so that helpers are needed early
 
 BACK_OFF_S = 5.0
 """The longest pause between two attempts to reach a lost server."""
@@ -48,10 +48,12 @@ def test_every_path_dies_and_new_ones_attach(stage: Stage, count: int) -> None:
     """A black hole of about 4 s: nobody says a word until all paths are dead. Recovery time is 60 s, as by default."""
     first = stage.server(link=LINK, replicated=count > 1)
     conn = stage.dial(replicas=count, config=CONFIG)
-    reading = Reading.of(conn, "attach", SIZE, holds=[SIZE // 2])
-    first.wait("request")
+    reading = Reading.of(conn, "attach", SIZE, holds=[0, 3 * SIZE // 4])
+    first.wait("hold")
     for _ in range(count - 1):
-        stage.server(link=LINK).wait("request")
+        stage.server(link=LINK).wait("hold")
+    for server in stage.servers:
+        server.open(1)
     hits = strike_all(stage, conn, reading)
     for hit in hits:
         hit.check_silence()
@@ -60,7 +62,7 @@ def test_every_path_dies_and_new_ones_attach(stage: Stage, count: int) -> None:
     until(lambda: reaches(conn, hits[0].victim), "a new path leads to the anchor")
     assert stats_of(conn).epoch <= count, "an anchor is changed for another replica only"
     for server in stage.servers:
-        server.open()
+        server.open(2)
     reading.finish()
     hits[0].tell(reading)
     hits[0].check_resumed(reading, since=healed_at, within_s=BACK_OFF_S + PAUSE_S)
