@@ -6,9 +6,10 @@ import hashlib
 
 import pytest
 
-from tests.proc.harness import until
+from tests.proc.harness import LIMIT_S, until
 from tests.proc.harness_content import content
 from tests.proc.harness_faults import wait_mid_block
+from tests.proc.harness_sockets import IP_PMTUDISC_DO, mtu_discovery
 from tests.proc.harness_stage import Reading, Stage, stats_of
 
 SIZE = 4_000_000
@@ -56,21 +57,58 @@ def test_upstream_goes_on_after_a_rebinding(stage: Stage, replicated: bool) -> N
 
 
 @pytest.mark.parametrize(
-    "shape",
+    ("shape", "counters"),
     [
-        {"loss": 0.02},
-        {"reorder": 0.05, "jitter_s": 0.005},
-        {"duplicate": 0.1, "corrupt": 0.01},
-        {"queue_bytes": 20_000},
+        ({"loss": 0.02}, ["lost"]),
+        ({"reorder": 0.05, "jitter_s": 0.005}, ["reordered"]),
+        ({"duplicate": 0.1, "corrupt": 0.01}, ["duplicated", "corrupted"]),
+        ({"queue_bytes": 15_000}, ["dropped_queue"]),
     ],
     ids=["loss", "reordering", "duplicates and corruption", "short queue"],
 )
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_bad_network(stage: Stage, shape: dict[str, float], count: int) -> None:
+def test_a_bad_network(stage: Stage, shape: dict[str, float], counters: list[str], count: int) -> None:
     for _ in range(count):
         stage.server(link=LINK | shape)
-    reading = Reading.of(stage.dial(), "bad", 2_000_000)
+    reading = Reading.of(stage.dial(replicas=count), "bad", 2_000_000)
     reading.finish()
+    stats = [server.link_stats()["down"] for server in stage.servers]
+    for counter in counters:
+        happened = [each[counter] for each in stats]
+        print(counter, happened)
+        assert sum(happened) > 0, f"nothing was {counter}"
+
+
+def test_an_idle_stream_outlives_the_idle_time_out(stage: Stage) -> None:
+    """Nobody says a word for longer than QUIC lets a path be idle: it is kept alive, and is the same path."""
+    server = stage.server("echo", link=LINK, replicated=False)
+    conn = stage.dial(config={"idle_timeout_s": 2.0, "keepalive_s": 0.5})
+    conn.sendall(b"before")
+    assert conn.recv(100) == b"before"
+    [before] = conn.paths()
+    conn.settimeout(5.0)
+    with pytest.raises(TimeoutError):
+        conn.recv(1)  # this is the silence
+    [after] = conn.paths()
+    assert after.path == before.path
+    conn.settimeout(LIMIT_S)
+    conn.sendall(b"after")
+    conn.shutdown(1)
+    assert conn.recv(100) == b"after"
+    assert conn.recv(1) == b""
+    assert server.report()["streams"] == 1
+
+
+def test_no_packet_may_be_fragmented(stage: Stage) -> None:
+    """The kernel is told so for every socket, on both sides (SPEC §3)."""
+    server = stage.server("echo")
+    conn = stage.dial()
+    conn.sendall(b"a")
+    assert conn.recv(1) == b"a"
+    ours, theirs = mtu_discovery(), server.ask("sockets")["mtu_discovery"]
+    assert ours
+    assert theirs
+    assert {*ours, *theirs} == {IP_PMTUDISC_DO}
 
 
 def test_unlike_paths(stage: Stage) -> None:
