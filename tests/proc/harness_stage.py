@@ -262,6 +262,16 @@ class Stage:
         child.wait("ready")
         return child
 
+    def clear(self) -> None:
+        """Once more from the start: no stream, no server, nobody listed."""
+        for conn in self._conns:
+            if conn.fileno() >= 0:
+                conn.abort()
+        for server in self.servers:
+            server.kill()
+        self.servers.clear()
+        self.listing = Listing()
+
     def close(self) -> str:
         """End it all; returns what the processes complained about. Prints what streams that were left looked like."""
         for conn in self._conns:

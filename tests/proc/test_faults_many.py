@@ -8,7 +8,18 @@ from collections.abc import Callable
 import pytest
 
 from tests.proc.harness import until
-from tests.proc.harness_faults import FAULTS, PAUSE_S, Fault, Hit, by_role, wait_all_owe, wait_mid_block
+from tests.proc.harness_faults import (
+    FAULTS,
+    PAUSE_S,
+    Fault,
+    Hit,
+    MissedError,
+    by_role,
+    patience,
+    retried,
+    wait_all_owe,
+    wait_mid_block,
+)
 from tests.proc.harness_stage import Reading, Server, Stage, path_to, share_of, stats_of
 
 SIZE = 5_000_000
@@ -50,11 +61,14 @@ def strike_all(fault: Fault, choose: Callable[[], list[Server]], reading: Readin
     pairs = wait_all_owe(reading, choose, SIZE // 8)
     hits = [Hit.strike(fault, victim, reading, path) for victim, path in pairs]
     assert all(hit.owed_bytes > 0 for hit in hits)
+    if reading.size == len(reading.expected):
+        raise MissedError  # the last bytes were quicker than the last blow
     return hits
 
 
 @every_fault
 @pytest.mark.parametrize("survivor", ["anchor", "helper"])
+@retried
 def test_all_but_one(stage: Stage, fault: Fault, survivor: str) -> None:
     reading = reading_from(stage, 3)
     victims = slice(1, 3) if survivor == "anchor" else slice(0, 2)
@@ -74,6 +88,7 @@ def test_all_but_one(stage: Stage, fault: Fault, survivor: str) -> None:
 @every_fault
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
+@retried
 def test_all_for_good(stage: Stage, fault: Fault, count: int, replicated: bool) -> None:
     """A reset, never an end of file; after a correct beginning; when recovery_time_s is over."""
     reading = reading_from(stage, count, replicated=replicated)
@@ -90,12 +105,13 @@ def test_all_for_good(stage: Stage, fault: Fault, count: int, replicated: bool) 
     assert reading.over_at is not None
     waited_s = reading.over_at - hits[-1].at
     print(f"{fault}: {reading.size} bytes, then for {waited_s:.1f} s nothing, then {reading.error}")
-    assert RECOVERY_S - 0.5 <= waited_s <= RECOVERY_S + PAUSE_S
+    assert RECOVERY_S - 0.5 <= waited_s <= patience(RECOVERY_S + PAUSE_S)
 
 
 @temporary
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
+@retried
 def test_all_for_a_while(stage: Stage, fault: Fault, count: int, replicated: bool) -> None:
     """Whoever comes back in time goes on where it was; nothing is run twice."""
     reading = reading_from(stage, count, replicated=replicated, recovery_time_s=30.0)
@@ -122,6 +138,7 @@ def _is_noticed(reading: Reading, stage: Stage) -> bool:
     return all(path is None or path.silent or path.state not in ("active", "connecting") for path in paths)
 
 
+@retried
 def test_each_is_stopped_in_turn(stage: Stage) -> None:
     """SIGSTOP and SIGCONT of every server while a long body is read: all of them keep contributing."""
     size = 8_000_000
@@ -152,16 +169,26 @@ def delivered_by(reading: Reading, server: Server) -> int:
     return sum(share.delivered_bytes for share in stats_of(reading.conn).shares if share.server_id == server.id)
 
 
+@retried
 def test_a_server_that_turns_up_in_mid_stream_contributes(stage: Stage) -> None:
     reading = reading_from(stage, 1, 8_000_000)
     until(lambda: reading.size > 1_000_000, "the first server is at it")
     late = stage.server(link=LINK)
     late.open(1)
-    until(lambda: (share := share_of(reading.conn, late)) is not None and share.delivered_bytes > 0, "it contributes")
+    until(lambda: contributes(reading, late), "it contributes")
     reading.finish()
 
 
+def contributes(reading: Reading, server: Server) -> bool:
+    """Whether something that was delivered came from that server."""
+    if reading.is_over:
+        raise MissedError
+    share = share_of(reading.conn, server)
+    return share is not None and share.delivered_bytes > 0
+
+
 @pytest.mark.parametrize("count", [1, 2])
+@retried
 def test_a_server_is_killed_and_started_again_at_its_address(stage: Stage, count: int) -> None:
     """The new instance knows nothing of the stream; a replicated one is replayed to it, by itself or as a helper.
 
@@ -192,6 +219,7 @@ def test_a_server_is_killed_and_started_again_at_its_address(stage: Stage, count
     assert [server.report()["streams"] for server in stage.servers] == [1] * count
 
 
+@retried
 def test_an_anchored_stream_is_reset_when_its_server_was_started_again(stage: Stage) -> None:
     """The new instance at the address says that it does not know the stream: no need to wait for recovery_time_s."""
     reading = reading_from(stage, 1, replicated=False, recovery_time_s=3600.0)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.proc.harness import LIMIT_S, until
 from tests.proc.harness_content import content
-from tests.proc.harness_faults import wait_mid_block
+from tests.proc.harness_faults import retried, wait_mid_block
 from tests.proc.harness_sockets import IP_PMTUDISC_DO, mtu_discovery
 from tests.proc.harness_stage import Reading, Stage, stats_of
 
@@ -18,6 +18,7 @@ LINK = {"rate_mbps": 20, "delay_ms": 10}
 
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
 @pytest.mark.parametrize("times", [1, 5])
+@retried
 def test_nat_rebinding(stage: Stage, replicated: bool, times: int) -> None:
     server = stage.server(link=LINK, replicated=replicated)
     conn = stage.dial()
@@ -30,6 +31,7 @@ def test_nat_rebinding(stage: Stage, replicated: bool, times: int) -> None:
     assert server.report()["streams"] == 1
 
 
+@retried
 def test_nat_rebinding_of_all_paths_to_another_address(stage: Stage) -> None:
     for _ in range(3):
         stage.server(link=LINK)

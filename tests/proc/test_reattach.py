@@ -15,7 +15,7 @@ import pytest
 import kwik
 from tests.proc.harness import Child, until
 from tests.proc.harness_content import content
-from tests.proc.harness_faults import FAULTS, PAUSE_S, Hit, by_role, wait_all_owe
+from tests.proc.harness_faults import FAULTS, PAUSE_S, Hit, by_role, retried, wait_all_owe
 from tests.proc.harness_stage import Reading, Server, Stage, request_line, stats_of
 
 SIZE = 4_000_000
@@ -44,6 +44,7 @@ def strike_all(stage: Stage, conn: kwik.Conn, reading: Reading) -> list[Hit]:
 
 
 @pytest.mark.parametrize("count", [pytest.param(1, id="anchored"), pytest.param(3, id="replicated on three")])
+@retried
 def test_every_path_dies_and_new_ones_attach(stage: Stage, count: int) -> None:
     """A black hole of about 4 s: nobody says a word until all paths are dead. Recovery time is 60 s, as by default."""
     first = stage.server(link=LINK, replicated=count > 1)
