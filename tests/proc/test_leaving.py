@@ -145,6 +145,24 @@ def test_a_rolling_restart_of_all_servers(stage: Stage) -> None:
     assert [server.report()["streams"] for server in stage.servers] == [1, 1, 1]
 
 
+def test_a_rolling_restart_under_a_dialogue(stage: Stage) -> None:
+    """A stream on one server at a time, with nothing under way: each time it is replayed to another one."""
+    for _ in range(2):
+        stage.server(link=LINK, config={"drain_s": 0.2})
+    conn = stage.dial(config=CONFIG | {"keepalive_s": 0.2})
+    for turn in range(4):
+        assert ask(conn, f"turn {turn}") == content(f"turn {turn}", 1000)
+        [server] = [each for each in stage.servers if each.id == stats_of(conn).anchor]
+        server.ask("leave")
+        server.wait("left")
+        server.kill()
+        stage.restart(server)
+    assert ask(conn, "the end") == content("the end", 1000)
+    conn.shutdown(1)
+    assert conn.recv(1) == b""
+    assert stats_of(conn).takeovers >= 4
+
+
 # ---------------------------------------------------------------- the program that people run
 
 
