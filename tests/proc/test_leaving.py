@@ -195,6 +195,10 @@ def test_sigterm_for_the_anchor_in_mid_stream(stage: Stage, tmp_path: Path) -> N
         until(lambda: len(stats_of(conn).shares) == 2, "both mirrors have it")
         anchor = stats_of(conn).anchor
         processes[anchor].signal(signal.SIGTERM)
+        until(lambda: stats_of(conn).anchor != anchor, "the other mirror has taken over")
+        assert reading.is_over or processes[anchor].popen.poll() is None, (
+            "it still serves when it is not needed any more"
+        )
         reading.finish()
         stats = stats_of(conn)
         print(stats.shares)
