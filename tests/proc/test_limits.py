@@ -58,11 +58,11 @@ def test_stalled_streams_and_a_newcomer(stage: Stage, count: int) -> None:
     client, server = client_and_server(stage)
     before = settle(client, server)
     line = request_line("stalled", BODY).decode()
-    client.ask("dial", count=count, servers=[server.address], line=line, limit_s=count / 2)
+    client.ask("dial", count=count, servers=[server.address], line=line, limit_s=count)
     line = request_line("new", MIB).decode()
     newcomer = client.ask("dial", count=1, servers=[server.address], line=line)["streams"] - 1
     client.ask("read", stream=newcomer)
-    over = client.wait("read", lambda event: event["stream"] == newcomer)
+    over = client.wait("read", lambda event: event["stream"] == newcomer, limit_s=60)
     assert (over["error"], over["size"]) == ("", MIB)
     assert over["sha256"] == hashlib.sha256(content("new", MIB)).hexdigest()
     grown = [after - earlier for after, earlier in zip(settle(client, server), before, strict=True)]
