@@ -79,6 +79,11 @@ class Child:
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.events.extend(map(json.loads, lines))
 
+    @property
+    def is_dead(self) -> bool:
+        """It was killed."""
+        return self._is_dead
+
     def stop(self) -> None:
         """SIGSTOP; returns when all its threads have stopped."""
         os.kill(self.pid, signal.SIGSTOP)

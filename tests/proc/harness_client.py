@@ -46,15 +46,22 @@ class _Program:
                     self._conns.append(conn)
                     conn.sendall(request["line"].encode())
             case "read":
-                task = asyncio.create_task(self._read(request["stream"]))
+                task = asyncio.create_task(self._read(request["stream"], request.get("rate"), request.get("slow")))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             case "report":
-                stats = await asyncio.to_thread(self._conns[request["stream"]].stats)
-                return {"delivered": self._delivered, "stats": None if stats is None else asdict(stats)}
+                conn = self._conns[request["stream"]]
+                stats = await asyncio.to_thread(conn.stats)
+                paths = await asyncio.to_thread(conn.paths)
+                return {
+                    "delivered": self._delivered,
+                    "stats": None if stats is None else asdict(stats),
+                    "paths": [asdict(path) for path in paths],
+                }
         return {"streams": len(self._conns)}
 
-    async def _read(self, stream: int) -> None:
+    async def _read(self, stream: int, rate: float | None, slow: int | None) -> None:
+        """To the end; with `rate`, so many bytes a second, for the first `slow` bytes."""
         conn, digest, error = self._conns[stream], hashlib.sha256(), ""
         self._delivered[stream] = 0
         conn.shutdown(socket.SHUT_WR)
@@ -62,6 +69,8 @@ class _Program:
             while data := await asyncio.to_thread(conn.recv, READ_BYTES):
                 digest.update(data)
                 self._delivered[stream] += len(data)
+                if rate and slow and self._delivered[stream] < slow:
+                    await asyncio.sleep(len(data) / rate)
         except OSError as failure:
             error = f"{type(failure).__name__}: {failure}"
         self._control.tell(

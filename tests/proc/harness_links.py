@@ -20,6 +20,7 @@ def main(control: socket.socket, options: dict[str, Any]) -> None:
 class _Links:
     def __init__(self) -> None:
         self._links: list[Link] = []
+        self._balancers: list[_Balancer] = []
 
     async def run(self, control: Control) -> None:
         await control.run(self._answer, {})
@@ -33,7 +34,10 @@ class _Links:
                 return {"link": len(self._links) - 1, "address": self._links[-1].address}
             case "balance":
                 balancer = _Balancer([(host, port) for host, port in request["to"]])
-                return {"address": await balancer.start()}
+                self._balancers.append(balancer)
+                return {"balancer": len(self._balancers) - 1, "address": await balancer.start()}
+            case "cut":
+                self._balancers[request["balancer"]].cut()
             case "set":
                 self._links[request["link"]].set(**request["changes"])
             case "rebind":
@@ -53,7 +57,14 @@ class _Balancer(asyncio.DatagramProtocol):
         self._ways: dict[Any, asyncio.DatagramTransport] = {}
         self._pending: dict[Any, list[bytes]] = {}
         self._opening: set[asyncio.Future[None]] = set()
+        self._dead: set[Any] = set()
         self._transport: asyncio.DatagramTransport
+
+    def cut(self) -> None:
+        """Nothing passes any more between the clients' ports of now and their servers; new ports are not concerned."""
+        self._dead.update(self._pending)
+        for client in self._dead & self._ways.keys():
+            self._ways.pop(client).close()
 
     async def start(self) -> tuple[str, int]:
         loop = asyncio.get_running_loop()
@@ -62,6 +73,8 @@ class _Balancer(asyncio.DatagramProtocol):
         return host, port
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
+        if addr in self._dead:
+            return
         if addr in self._ways:
             self._ways[addr].sendto(data)
         elif addr in self._pending:
@@ -76,7 +89,11 @@ class _Balancer(asyncio.DatagramProtocol):
     async def _open(self, client: Any, server: tuple[str, int]) -> None:
         loop = asyncio.get_running_loop()
         way = lambda: _Back(self._transport, client)  # noqa: E731
-        self._ways[client], _ = await loop.create_datagram_endpoint(way, remote_addr=server)
+        made, _ = await loop.create_datagram_endpoint(way, remote_addr=server)
+        if client in self._dead:
+            made.close()
+            return
+        self._ways[client] = made
         for data in self._pending[client]:
             self._ways[client].sendto(data)
 

@@ -26,6 +26,7 @@ from kwik.types import INCARNATION_BYTES
 from kwik.wire.messages import JOIN_OK
 from tests.proc.harness_content import content
 from tests.proc.harness_control import Control
+from tests.proc.harness_sockets import mtu_discovery
 
 PIECE_BYTES = 16384
 Reader: TypeAlias = asyncio.StreamReader
@@ -51,6 +52,7 @@ class _Program:
         self._open_gates = 0
         self._gate = asyncio.Condition()
         self._server: aio.Server
+        self._leaving: asyncio.Task[None]
         self._liar = _liar(*options["lie"]) if "lie" in options else None
 
     async def run(self) -> None:
@@ -87,11 +89,22 @@ class _Program:
                     "lies": self._liar.told if self._liar else 0,
                     "replicas": [asdict(view) for view in await self._server.replicas()],
                 }
+            case "sockets":
+                return {"mtu_discovery": mtu_discovery()}
+            case "prepare":  # the body is in memory from now on, not only when it is asked for
+                content(request["seed"], request["size"], self._salt)
             case "drain":
                 await self._server.drain()
+            case "leave":  # as a program does that is told to stop: at once for who asks, in good order for streams
+                self._leaving = asyncio.create_task(self._leave())
             case "close":
                 await self._server.close()
         return {}
+
+    async def _leave(self) -> None:
+        await self._server.drain()
+        await self._server.close()
+        self._control.tell({"event": "left"})
 
     # ------------------------------------------------------------ what the network sees
 

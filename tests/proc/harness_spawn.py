@@ -17,9 +17,14 @@ import sys
 import traceback
 from typing import Any
 
-from tests.proc import harness_client, harness_links, harness_server
+from tests.proc import harness_client, harness_links, harness_relay, harness_server
 
-ROLES = {"server": harness_server.main, "links": harness_links.main, "client": harness_client.main}
+ROLES = {
+    "server": harness_server.main,
+    "links": harness_links.main,
+    "client": harness_client.main,
+    "relay": harness_relay.main,
+}
 PACKET_BYTES = 65536
 
 

@@ -132,6 +132,19 @@ class Server(Child):
         return str(self.options["server_id"])
 
 
+@dataclass(frozen=True)
+class Balancer:
+    """A load balancer that knows nothing of Kwik: each client's port goes to the next server in turn."""
+
+    stage: Stage
+    number: int
+    address: Endpoint
+
+    def cut(self) -> None:
+        """The paths of now are dead, without a word; new ones are not concerned."""
+        self.stage.links.ask("cut", balancer=self.number)
+
+
 class Stage:
     """Ends everything that it started when `close` is called."""
 
@@ -208,10 +221,25 @@ class Stage:
         answer = self.links.ask("start", to=("127.0.0.1", port), up=full, down=full, seed=seed)
         return answer["link"], tuple(answer["address"])
 
-    def balancer(self, *servers: Server) -> Endpoint:
+    def balancer(self, *servers: Server) -> Balancer:
         """One address before several servers."""
-        host, port = self.links.ask("balance", to=[("127.0.0.1", each.port) for each in servers])["address"]
-        return host, port
+        answer = self.links.ask("balance", to=[each.address for each in servers])
+        return Balancer(self, answer["balancer"], tuple(answer["address"]))
+
+    def relay(self, target: Server, *, forge: bool) -> Child:
+        """A dishonest server that relays to that one, see harness_relay; its address is in its first event."""
+        options = {
+            "listen": ("127.0.0.1", 0),
+            "target": ("127.0.0.1", target.port),
+            "cafile": str(self.certificates.cafile),
+            "host": HOST,
+            "forge": forge,
+        }
+        options |= self.certificates.files("right")
+        child = self._spawner.start("relay", self._folder / f"relay-{len(self._children)}.log", options)
+        self._children.append(child)
+        child.wait("ready")
+        return child
 
     # ------------------------------------------------------------ clients
 
@@ -233,6 +261,16 @@ class Stage:
         self._children.append(child)
         child.wait("ready")
         return child
+
+    def clear(self) -> None:
+        """Once more from the start: no stream, no server, nobody listed."""
+        for conn in self._conns:
+            if conn.fileno() >= 0:
+                conn.abort()
+        for server in self.servers:
+            server.kill()
+        self.servers.clear()
+        self.listing = Listing()
 
     def close(self) -> str:
         """End it all; returns what the processes complained about. Prints what streams that were left looked like."""
@@ -260,7 +298,10 @@ class Reading:
     """(time.monotonic(), bytes read so far) after each read."""
     size: int = 0
     error: OSError | None = None
-    is_wrong: bool = False
+    wrong_at: int | None = None
+    """Offset of the first byte that is not the right one."""
+    over_at: float | None = None
+    """When the end, or an error, was read (time.monotonic())."""
 
     def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -277,11 +318,18 @@ class Reading:
         buffer, expected = memoryview(bytearray(READ_BYTES)), memoryview(self.expected)
         try:
             while count := self.conn.recv_into(buffer):
-                self.is_wrong |= buffer[:count] != expected[self.size : self.size + count]
+                if self.wrong_at is None and buffer[:count] != expected[self.size : self.size + count]:
+                    self.wrong_at = self.size + _first_difference(buffer[:count], expected[self.size :])
                 self.size += count
                 self.marks.append((time.monotonic(), self.size))
         except OSError as error:
             self.error = error
+        self.over_at = time.monotonic()
+
+    @property
+    def is_wrong(self) -> bool:
+        """Some byte was not the right one."""
+        return self.wrong_at is not None
 
     @property
     def is_over(self) -> bool:
@@ -292,7 +340,7 @@ class Reading:
         """Wait for the end; it must be a true end of exactly the right bytes."""
         self.wait_over(limit_s)
         assert self.error is None, f"after {self.size} of {len(self.expected)} bytes: {self.error!r}"
-        assert not self.is_wrong, "bytes differ"
+        assert self.wrong_at is None, f"bytes differ from {self.wrong_at} on"
         assert self.size == len(self.expected), "a silent early end"
 
     def wait_over(self, limit_s: float = LIMIT_S) -> None:
@@ -301,6 +349,12 @@ class Reading:
         assert self.is_over, (
             f"no end after {limit_s:g} s; {self.size} of {len(self.expected)} bytes; {self.conn.stats()}"
         )
+
+
+def _first_difference(read: memoryview, expected: memoryview) -> int:
+    return next(
+        (at for at, (one, other) in enumerate(zip(read, expected, strict=False)) if one != other), len(expected)
+    )
 
 
 def stats_of(conn: kwik.Conn) -> StreamStats:
