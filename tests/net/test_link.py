@@ -20,6 +20,7 @@ from kwik.apps.link import Address, Link
 from kwik.apps.link_control import CALLERS_MAX, LINE_MAX_BYTES, LinkControl
 from kwik.apps.link_model import LinkShape
 from kwik.cli import link as command
+from tests.unit.engine.fakes import Clock
 
 pytestmark = pytest.mark.net
 
@@ -397,7 +398,6 @@ def test_an_address_in_use_is_an_error_message_and_exit_code_1(capsys: pytest.Ca
 PROGRAM = """
 import argparse, sys
 from kwik.cli import link
-from tests.unit.engine.fakes import Clock
 parser = argparse.ArgumentParser()
 link.add_parser(parser.add_subparsers(required=True))
 args = parser.parse_args(sys.argv[1:])
