@@ -214,6 +214,8 @@ def _on_digests(
     stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Digests, now: Instant
 ) -> None:
     _check_announced(stream, view, frame.first, len(frame.digests))
+    if view is stream.anchor and not _is_confirmed(stream, frame):
+        return
     if frame.first + len(frame.digests) <= stream.down.delivered // stream.down.block_bytes:
         return
     view.announced.add_digests(frame.first, frame.digests)
@@ -226,6 +228,17 @@ def _on_digests(
     else:
         view.agreement.on_digests(frame.first, len(frame.digests))
         compare(stream, view)
+
+
+def _is_confirmed(stream: ClientStream, frame: frames.Digests) -> bool:
+    """Compare with what was delivered before it was announced; on a difference the stream is reset."""
+    try:
+        for block, digest in enumerate(frame.digests, frame.first):
+            stream.down.confirm(block, digest)
+    except LocalProtocolError as error:
+        stream.fail(ErrorCode.DIVERGED, f"the server contradicts itself ({error}); do not trust what was read")
+        return False
+    return True
 
 
 def _on_run(stream: ClientStream, view: ReplicaView, _path: ClientPath, frame: frames.Run, now: Instant) -> None:

@@ -12,6 +12,8 @@ from kwik.kdp.reassembler import Copy, Reassembler
 from kwik.kdp.replica_view import ReplicaView
 from kwik.types import Offset, PathId
 
+MAX_UNCONFIRMED = 1024
+"""Delivered blocks whose announcement is still waited for; of more the oldest are forgotten."""
 PRUNE_BLOCKS = 16
 """Announcements of delivered blocks are dropped in steps of this many blocks."""
 
@@ -35,6 +37,8 @@ class Downstream:
         self.parts = Reassembler(block_bytes)
         self.book = OrderBook(block_bytes, counts=counts)
         self._pruned = 0
+        self._unconfirmed: dict[int, bytes] = {}
+        """Own digests of delivered blocks that the present anchor has not announced yet."""
         self._source = -1
 
     @property
@@ -113,13 +117,26 @@ class Downstream:
             with memoryview(copy.data) as view:
                 digests = self.running.update(view[start : start + size])
             announced = anchor.announced.digests.get(block)
-            if digests and announced is not None and digests[0] != announced:
-                raise LocalProtocolError(f"block {block} is not what its server announced", code=ErrorCode.DIVERGED)
+            if digests:
+                self._unconfirmed[block] = digests[0]
+                self.confirm(block, announced)
         self.delivered += size
         if self.delivered // self.block_bytes == block:
             return self._source, []
         self.parts.drop_below(block + 1)
         return self._source, self.book.forget_below(block + 1)
+
+    def confirm(self, block: int, announced: bytes | None) -> None:
+        """The anchor's digest of a block that was delivered, perhaps before it was announced; None: still unknown.
+
+        Raises LocalProtocolError if the anchor sent other bytes than it announces.
+        """
+        if announced is None:
+            if len(self._unconfirmed) > MAX_UNCONFIRMED:
+                del self._unconfirmed[next(iter(self._unconfirmed))]
+            return
+        if self._unconfirmed.pop(block, announced) != announced:
+            raise LocalProtocolError(f"block {block} is not what its server announced", code=ErrorCode.DIVERGED)
 
     def prune(self, views: list[ReplicaView]) -> None:
         """Drop announcements of delivered blocks, now and then."""
@@ -133,6 +150,8 @@ class Downstream:
     def rejudge(self, anchor: ReplicaView | None, counts: Callable[[Order, int], bool]) -> list[Rejected]:
         """The anchor has changed: all that is not delivered is judged again; `counts` tells which orders still do."""
         rejected = []
+        # What was delivered is confirmed by the pair with which the new anchor took over.
+        self._unconfirmed.clear()
         first = self.delivered // self.block_bytes
         for start, stop in self.book.settled_from(first):
             for block in range(start, stop):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kwik.base.ranges import RangeSet
 from kwik.errors import ErrorCode
+from kwik.kdp import sending
 from kwik.kdp.answers import compare, judge
 from kwik.kdp.granting import UNMEASURED_RATE
 from kwik.kdp.opaque import Head
@@ -156,10 +157,14 @@ def _is_withheld_for_good(stream: ClientStream, now: Instant) -> bool:
         and anchor.final != down.delivered
         and down.peek(anchor, None) is None
     )
+    gap_s, takeover.stood_looked_at = now - takeover.stood_looked_at, now
     if not waits:
         takeover.stood_since = None
     elif takeover.stood_since is None or takeover.stood_since[0] != down.delivered:
         takeover.stood_since = (down.delivered, now)
+    elif gap_s > 2 * MIN_STUCK_S:
+        # Nobody looked: it was the client itself that slept.
+        takeover.stood_since = (down.delivered, takeover.stood_since[1] + gap_s)
     due = stuck_at(stream)
     takeover.is_stuck = due is not None and now >= due
     stood = takeover.stood_since
@@ -229,7 +234,8 @@ def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> 
     number = context.draw_replica(stream)
     view = ReplicaView(number, mode, path.instance, path.id, stream.credit)
     view.paths[path.id] = path
-    view.floor_told = down.floor
+    # What a mark of the replayed upstream will be compared with must not be dropped before it arrives.
+    view.floor_told = sending.floor_for(stream, view)
     view.note_told(path.id, stream.credit)
     view.address = path.address
     if path.instance is not None:
@@ -254,7 +260,7 @@ def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> 
             service=context.service,
             block_bytes=down.block_bytes,
             digest=frames.DIGEST_BLAKE3 if down.running is not None else frames.DIGEST_NONE,
-            floor=down.floor,
+            floor=view.floor_told,
             credit=stream.credit,
             first_grant_blocks=blocks,
             extensions=(),

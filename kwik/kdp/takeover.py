@@ -46,6 +46,7 @@ class Takeover:
         self.waited_s = 0.0
         """How long delivery has stood, in all, for want of the present anchor's announcements."""
         self.looked_at: Instant = 0.0
+        self.stood_looked_at: Instant = 0.0
         self.stood_since: tuple[Offset, Instant] | None = None
         """Where delivery stands although more was produced, and since when."""
         self.tried_at: Instant = 0.0

@@ -113,11 +113,17 @@ class UpstreamLog:
         return UpstreamPiece(offset, payload, mark, fin=last)
 
     def lowest_mark(self, received: Offset) -> Offset | None:
-        """Smallest `after` of what lies at or beyond `received` (the end included); None if there is none."""
+        """Smallest `after` above 0 of what lies at or beyond `received` (the end included); None if there is none.
+
+        A mark at 0 asks nothing of a replica: no pair belongs to it.
+        """
         # Marks only grow with the offset, so the first one not received is the lowest.
+        first = bisect_right(self._chunks, 0, key=lambda chunk: chunk[1].after)
         if received < self.end:
-            return self._chunks[bisect_right(self._starts, received) - 1][1].after
-        return None if self.final_mark is None else self.final_mark.after
+            first = max(first, bisect_right(self._starts, received) - 1)
+            if first < len(self._chunks):
+                return self._chunks[first][1].after
+        return None if self.final_mark is None or not self.final_mark.after else self.final_mark.after
 
     def chunks_between(self, start: Offset, stop: Offset) -> int:
         """At least as many as there are marks on the bytes between two offsets."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kwik.sim.draw import COARSE, FINE, Scale
 from kwik.sim.runner import run_seed
 
 FAILED_ONCE = Path(__file__).with_name("seeds.txt")
@@ -14,15 +15,16 @@ SHARDS = 30
 SEEDS_PER_SHARD = 10
 
 
-def check(seed):
-    verdict = run_seed(seed)
+def check(seed: int, scale: Scale = COARSE):
+    verdict = run_seed(seed, scale)
     assert not verdict.breaches, "\n".join((verdict.command, *verdict.breaches))
     return verdict
 
 
 def seeds_that_failed_once():
     lines = FAILED_ONCE.read_text().splitlines()
-    return [int(line.split()[0], 0) for line in lines if line.strip() and not line.startswith("#")]
+    words = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    return [pytest.param({"coarse": COARSE, "fine": FINE}[word], int(seed, 0), id=seed) for word, seed, *_ in words]
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -31,9 +33,9 @@ def test_drawn_scenarios(shard):
         check(seed)
 
 
-@pytest.mark.parametrize("seed", seeds_that_failed_once(), ids=hex)
-def test_a_seed_that_failed_once(seed):
-    check(seed)
+@pytest.mark.parametrize(("scale", "seed"), seeds_that_failed_once())
+def test_a_seed_that_failed_once(scale, seed):
+    check(seed, scale)
 
 
 @pytest.mark.proc

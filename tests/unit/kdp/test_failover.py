@@ -255,6 +255,22 @@ class TestRecruit:
         assert (opened.mode, opened.role, opened.floor) == (frames.MODE_REPLAY, frames.ROLE_HELPER, BLOCK)
         assert opened.first_grant_blocks == 0
 
+    def test_a_recruit_keeps_what_a_mark_will_be_compared_with(self):
+        """The replayed upstream has a mark behind the first block: dropped output could not be compared with it."""
+        rig = SessionRig(recruit_backlog_bytes=10 * BLOCK)
+        rig.path(P1, "a")
+        rig.path(P2, "b")
+        key, replica = rig.live(P1)
+        rig.write(key, b"one")
+        rig.data(replica, 0, 0, TEXT[: BLOCK + 10])
+        rig.read(key)
+        rig.write(key, b"two")
+        rig.data(replica, 0, BLOCK + 10, TEXT[BLOCK + 10 : 5 * BLOCK])
+        rig.read(key)
+        rig.tell(frames.Produced(replica, 20 * BLOCK))
+        (opened,) = rig.hear_only(frames.Open, P2)
+        assert opened.floor == BLOCK
+
     def test_a_slow_reader_calls_for_nobody(self):
         rig = SessionRig(recruit_backlog_bytes=10 * BLOCK)
         rig.path(P1, "a")
@@ -460,6 +476,14 @@ class TestWithheld:
             rig.facts(P1)
             rig.wait(0.5)
         assert rig.failed(key) is not None
+
+    def test_a_client_that_slept_blames_nobody(self, rig: SessionRig):
+        rig.path(P1, "a", replicated=False)
+        key, anchor = rig.live()
+        rig.tell(frames.Produced(anchor, 1000))
+        rig.wait(1.0)
+        rig.wait(rig.session.config.recovery_time_s * 2)
+        assert rig.failed(key) is None
 
     def test_each_byte_that_comes_begins_the_time_anew(self, rig: SessionRig):
         rig.path(P1, "a", replicated=False)

@@ -84,6 +84,17 @@ class TestReading:
         assert failure is not None
         assert failure.code == ErrorCode.DIVERGED
 
+    def test_an_announcement_that_comes_after_delivery_is_compared_as_well(self, rig: SessionRig):
+        """Seed 0x12d: else the bytes of a liar would be followed by the truth of a helper."""
+        key, replica = rig.live()
+        rig.data(replica, 0, 0, OTHER[:BLOCK])
+        assert rig.read(key) == OTHER[:BLOCK]
+        assert rig.failed(key) is None
+        rig.announce(replica, P1)
+        failure = rig.failed(key)
+        assert failure is not None
+        assert failure.code == ErrorCode.DIVERGED
+
 
 class TestWriting:
     def test_a_writer_may_run_ahead_of_the_anchor_so_far(self, rig: SessionRig):

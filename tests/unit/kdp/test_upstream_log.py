@@ -148,15 +148,18 @@ class TestFree:
 
 
 class TestMarks:
-    def test_the_lowest_mark_is_that_of_the_first_byte_not_received(self):
+    def test_the_lowest_mark_is_that_of_the_first_byte_not_received_that_has_one(self):
         log = UpstreamLog(1000)
         assert log.lowest_mark(0) is None
         log.append(b"abc", START)
         log.append(b"def", LATER)
-        assert [log.lowest_mark(received) for received in (0, 2, 3, 5)] == [0, 0, 7, 7]
+        assert [log.lowest_mark(received) for received in (0, 2, 3, 5)] == [7, 7, 7, 7]
         assert log.lowest_mark(6) is None
+        log.append(b"ghi", Mark(8, None))
+        assert [log.lowest_mark(received) for received in (0, 5, 6, 8)] == [7, 7, 8, 8]
+        assert log.lowest_mark(9) is None
         log.finish(Mark(9, None))
-        assert log.lowest_mark(6) == 9
+        assert log.lowest_mark(9) == 9
 
     @given(starts=st.lists(st.integers(1, 9), min_size=1, max_size=20), data=st.data())
     def test_marks_between_two_offsets_are_never_counted_too_low(self, starts: list[int], data: st.DataObject):
