@@ -398,7 +398,7 @@ class ClientCore:
             self._control.on_path_use(path, in_use, now)
 
     def _wanted(self) -> Want:
-        most = max(self._data.wants.values(), default=0)
+        most = self._data.wants.most()
         return Want(most, "streams are open" if most else "no stream")
 
     def _perform_control(self) -> bool:

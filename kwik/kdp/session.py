@@ -15,6 +15,7 @@ from kwik.kdp.path import ClientPath
 from kwik.kdp.replica_view import ViewState
 from kwik.kdp.scheduler.names import by_name
 from kwik.kdp.stream import ClientStream, Phase
+from kwik.kdp.wants import Wants
 from kwik.types import Instance, Instant, PathId
 from kwik.wire import frames
 from kwik.wire.codec import ClientFrame, DataPiece, ServerFrame, encode
@@ -93,8 +94,7 @@ class DataSession:
         self.hints = Hints({}, {}, lambda: True)
         self.streams: dict[int, ClientStream] = {}
         self.ended: dict[int, ClientStream] = {}
-        self.wants: dict[int, int] = {}
-        """How many distinct servers each stream could use, as of its last act."""
+        self.wants = Wants()
         self.paths: dict[PathId, ClientPath] = {}
         self.to_recover: list[Instance] = []
         self._admitted: dict[PathId, ClientPath] = {}
@@ -308,7 +308,7 @@ class DataSession:
 
     def drop(self, stream: ClientStream) -> None:
         """The stream is over; it can be looked at until the actions of this turn are performed."""
-        self.wants.pop(stream.key, None)
+        self.wants.forget(stream.key)
         self._marked.hungry.pop(stream.key, None)
         self.hints.is_rebound = True
         if self.streams.pop(stream.key, None) is not None:
@@ -382,7 +382,7 @@ class DataSession:
         if stream.is_over:
             self.drop(stream)
             return
-        self.wants[stream.key] = self._wanted(stream)
+        self.wants.note(stream.key, self._wanted(stream), now)
         if stream.down.book.unassigned:
             self._marked.hungry[stream.key] = None
         else:
@@ -517,6 +517,7 @@ class DataSession:
             stream.end_due(),
             failover.behind_at(stream),
             failover.stuck_at(stream),
+            self.wants.ends_at(stream.key),
             failover.candidacy_ends_at(stream),
         ]
         if stream.takeover.changed_at is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 from zlib import crc32
 
@@ -18,8 +19,9 @@ ProgramKind = Literal["answer", "echo"]
 TwistKind = Literal["one-byte", "one-block", "from", "shorter", "longer", "abort"]
 
 
+@lru_cache(maxsize=16)
 def content(seed: int, size: int) -> bytes:
-    """Bytes without any pattern, the same for the same seed."""
+    """Bytes without any pattern, the same for the same seed; every server of a scenario asks for the same."""
     return random.Random(seed).randbytes(size)
 
 
@@ -80,7 +82,7 @@ class Answers:
     def __init__(self, greeting_bytes: int) -> None:
         self.ended = False
         self.aborted = False
-        self._out = [content(greeting_bytes, greeting_bytes)] if greeting_bytes else []
+        self._out = [memoryview(content(greeting_bytes, greeting_bytes))] if greeting_bytes else []
         self._available = greeting_bytes
         self._line = bytearray()
         self._sum = 0
@@ -97,7 +99,7 @@ class Answers:
         words = line.split()
         if len(words) >= 2 and words[0] == b"GET" and words[1].isdigit():
             body = content(self._sum, int(words[1]))
-            self._out.append(body)
+            self._out.append(memoryview(body))
             self._available += len(body)
         else:
             self.ended = True
@@ -110,7 +112,7 @@ class Answers:
         return self._available
 
     def take(self, limit: int) -> bytes:
-        taken: list[bytes] = []
+        taken: list[memoryview] = []
         while limit and self._out:
             piece = self._out[0]
             if len(piece) > limit:

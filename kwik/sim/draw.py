@@ -36,12 +36,30 @@ class Scale:
     """Longest stream: more costs time and shows nothing new."""
     race_windows: tuple[int, ...]
     race_packet_bytes: int
+    servers: tuple[int, ...]
+    """Weights of one, two, three … servers."""
     has_company: bool
     """Whether late servers, strangers, clones, and slow writers and takers are drawn as well."""
 
 
-COARSE: Final = Scale((8, 8, 8, 8, 8, 8, 16, 32), (64, 64, 100, 150, 200), 20_000, (24, 24, 32), 1200, True)
-FINE: Final = Scale((8, 8, 16, 16, 16, 32, 32, 64), (24, 32, 32, 48, 100), 60_000, (24, 32, 48), 600, False)
+COARSE: Final = Scale(
+    windows=(8, 8, 8, 8, 8, 8, 16, 32),
+    packets=(64, 64, 100, 150, 200),
+    most_bytes=14_000,
+    race_windows=(24, 24, 24),
+    race_packet_bytes=1600,
+    servers=(18, 30, 22, 12, 7, 4, 4, 3),
+    has_company=True,
+)
+FINE: Final = Scale(
+    windows=(8, 8, 16, 16, 16, 32, 32, 64),
+    packets=(24, 32, 32, 48, 100),
+    most_bytes=60_000,
+    race_windows=(24, 32, 48),
+    race_packet_bytes=600,
+    servers=(15, 25, 22, 14, 8, 6, 5, 5),
+    has_company=False,
+)
 
 _FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 _SINGLE_FAULTS: Final[tuple[FaultKind, ...]] = (
@@ -194,7 +212,7 @@ def _draw_fault(dice: random.Random, kind: FaultKind, total: int) -> FaultPlan:
 def _draw_any(seed: int, dice: random.Random, scale: Scale) -> Scenario:
     size = _draw_size(dice, scale)
     packet_bytes = dice.choice(scale.packets)
-    count = dice.choices(range(1, 9), weights=(15, 25, 22, 14, 8, 6, 5, 5))[0]
+    count = dice.choices(range(1, 9), weights=scale.servers)[0]
     servers = _draw_servers(dice, count, size, packet_bytes)
     streams = _draw_streams(dice, size)
     replicated = dice.random() < (0.8 if count > 1 else 0.5)

@@ -32,6 +32,9 @@ STOPPED_BACKLOG: Final = 1000
 class Core(BytePort, PathPort, Protocol):
     """What both cores are to their driver."""
 
+    def readable(self) -> list[PortKey]:
+        """Ports for which PortReadable is due, to be served before decisions are made."""
+
 
 class App(Protocol):
     """An application at a port. Each method may use the core; none is called from within a call of the core."""
@@ -157,10 +160,14 @@ class Host:
         self.after_turn()
 
     def _perform_all(self) -> bool:
+        readable = self.core.readable()
+        for key in readable:
+            if (app := self.apps.get(key)) is not None:
+                app.on_readable()
         actions = self.core.actions()
         for action in actions:
             self.perform(action)  # type: ignore[arg-type]
-        return bool(actions)
+        return bool(actions) or bool(readable)
 
     def perform(self, action: Action) -> None:
         """Do what the core asked for."""

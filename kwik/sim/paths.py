@@ -433,7 +433,27 @@ class PathEnd:
         """At most one event per timer is under way; it looks when it comes whether it is really due."""
         if not self._timers[timer]:
             self._timers[timer] = True
-            self.clock.after(delay_s, self.host.enter, self._on_timer, timer)
+            self.clock.after(delay_s, self._look, timer)
+
+    def _look(self, timer: int) -> None:
+        """A timer that is not due any more is set again, or forgotten, and costs its host no turn."""
+        left_s = (self._probe_left_s, self._ack_left_s, self._idle_left_s)[timer]()
+        if left_s is not None and left_s <= 1e-9:
+            self.host.enter(self._on_timer, timer)
+            return
+        self._timers[timer] = False
+        if left_s is not None:
+            self._arm(timer, left_s)
+
+    def _probe_left_s(self) -> float | None:
+        oldest = next(iter(self.sender.flight.values()), None)
+        return None if oldest is None else oldest.sent_at + self.sender.pto_s - self.clock.now
+
+    def _ack_left_s(self) -> float | None:
+        return 0.0 if self._receiver.to_ack else None
+
+    def _idle_left_s(self) -> float | None:
+        return None if self.is_over else self._idle_from + self._rules.idle_timeout_s - self.clock.now
 
     def _on_timer(self, timer: int) -> None:
         self._timers[timer] = False
@@ -441,11 +461,9 @@ class PathEnd:
             (self._on_probe_timer, self._send_acks, self._on_idle_timer)[timer]()
 
     def _on_probe_timer(self) -> None:
-        sender = self.sender
-        oldest = next(iter(sender.flight.values()), None)
-        if oldest is None:
+        sender, wait_s = self.sender, self._probe_left_s()
+        if wait_s is None:
             return
-        wait_s = oldest.sent_at + sender.pto_s - self.clock.now
         if wait_s <= 1e-9:
             sender.backoff += 1
             self._facts = None
@@ -456,8 +474,8 @@ class PathEnd:
         self._arm(0, wait_s)
 
     def _on_idle_timer(self) -> None:
-        left_s = self._idle_from + self._rules.idle_timeout_s - self.clock.now
-        if left_s > 1e-9:
+        left_s = self._idle_left_s()
+        if left_s is not None and left_s > 1e-9:
             self._arm(2, left_s)
-        else:
+        elif left_s is not None:
             self.finish(f"nothing received for {self._rules.idle_timeout_s:.1f} s")

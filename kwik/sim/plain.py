@@ -184,6 +184,10 @@ class PlainClient(PlainCore):
     def close(self, now: Instant) -> None:
         self._flows.clear()
 
+    def readable(self) -> list[PortKey]:
+        """Nothing is decided here that an application would wait for."""
+        return []
+
     def path_views(self, now: Instant) -> Sequence[PathSnapshot]:
         return ()
 
@@ -218,6 +222,10 @@ class PlainServer(PlainCore):
 
     def stop(self, now: Instant) -> None:
         self._flows.clear()
+
+    def readable(self) -> list[PortKey]:
+        """Nothing is decided here that an application would wait for."""
+        return []
 
     def replica_views(self, now: Instant) -> Sequence[ReplicaSnapshot]:
         return ()

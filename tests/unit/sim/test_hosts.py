@@ -24,6 +24,9 @@ class FakeCore:
         self.pending = []
         self.talks_to_itself = False
 
+    def readable(self):
+        return []
+
     def actions(self):
         pending, self.pending = self.pending, []
         return [WakePath(PathId(1))] if self.talks_to_itself else pending
