@@ -38,4 +38,4 @@ class PathFacts:
     lost_packets: int
     """Packets declared lost since the path began."""
     received_bytes: int | None = None
-    """Bytes of all authenticated packets received since the path began, in whatever order they came."""
+    """Content of all authenticated packets received since the path began, in whatever order they came."""

@@ -72,6 +72,8 @@ class PathConnection(QuicConnection):
         self.binding: bytes | None = None
         """32 bytes from the first 1-RTT secrets, equal on both sides; None until this side may send in 1-RTT."""
         self.last_packet_at: float | None = None
+        self.packet_bytes = 0
+        """Content of all authenticated packets, in whatever order they came."""
         self.received_bytes = 0
         """Contiguous pipe bytes handed up so far: raised by whoever takes the events, and turned into credit."""
         self._limits = limits
@@ -146,6 +148,7 @@ class PathConnection(QuicConnection):
             congestion_window=loss.congestion_window,
             bytes_in_flight=loss.bytes_in_flight,
             lost_packets=lost_packets(loss._cc),
+            received_bytes=self.packet_bytes,
         )
 
     def _oldest_unacked_at(self) -> float | None:
@@ -224,6 +227,7 @@ class PathConnection(QuicConnection):
         self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
     ) -> tuple[bool, bool]:
         self.last_packet_at = context.time
+        self.packet_bytes += len(plain)
         return super()._payload_received(context, plain, crypto_frame_required)
 
     def _update_traffic_key(

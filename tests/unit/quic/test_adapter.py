@@ -178,6 +178,7 @@ def test_room_is_offered_only_while_wanted():
 
 def test_ping_is_answered_and_facts_are_filled():
     lab = open_lab().up()
+    before = lab.client.facts(lab.now).received_bytes
     lab.client.ping(77)
     lab.pump(lab.client)
     facts = lab.client.facts(lab.now)
@@ -192,6 +193,9 @@ def test_ping_is_answered_and_facts_are_filled():
     assert facts.smoothed_rtt_s == pytest.approx(2 * HALF_RTT, rel=0.1)
     assert facts.max_ack_delay_s == pytest.approx(0.025)
     assert facts.congestion_window >= 12_000
+    assert before is not None
+    assert facts.received_bytes is not None
+    assert before < facts.received_bytes < before + 200  # the acknowledgement
 
 
 def test_a_close_is_told_to_both_sides_at_once():
