@@ -31,6 +31,8 @@ OUTRUN_FACTOR = 2.0
 """A helper takes over without need if its path is so much faster (SPEC §6.4)."""
 MIN_STUCK_S = 1.0
 STUCK_RTTS = 4.0
+WITHHELD_PARTS = 3
+"""Delivery may stand for this many times `recovery_time_s`: new paths to the server have been tried by then."""
 """Delivery stands for max(1 s, 4 RTT) with more produced: its server withholds it (SPEC §6.3)."""
 KEEP_UP_BLOCKS = 8
 """A successor of a draining anchor must have produced this far ahead of delivery (or as far as the anchor)."""
@@ -46,7 +48,7 @@ DRAIN_AHEAD_BLOCKS = 2
 def step(stream: ClientStream, now: Instant) -> None:
     """Look at the anchor; seek, probe, change or give up as SPEC §6.4 says."""
     if stream.is_over or stream.anchor is None:
-        _give_up_pending(stream)
+        _give_up_pending(stream, now)
         return
     _unmask(stream, now)
     if _is_withheld_for_good(stream, now):
@@ -168,7 +170,7 @@ def _is_withheld_for_good(stream: ClientStream, now: Instant) -> bool:
     due = stuck_at(stream)
     takeover.is_stuck = due is not None and now >= due
     stood = takeover.stood_since
-    return stood is not None and now >= stood[1] + stream.context.config.recovery_time_s
+    return stood is not None and now >= stood[1] + WITHHELD_PARTS * stream.context.config.recovery_time_s
 
 
 def stuck_at(stream: ClientStream) -> Instant | None:
@@ -280,6 +282,10 @@ def reattach(stream: ClientStream, path: ClientPath, replaced: list[int], now: I
             continue
         for old in [old for old in view.paths.values() if old.id in replaced]:
             unbind(stream, view, old, now)
+        # An answer that is still to come on one of them is older than this: the server drops that path with the others.
+        outdated = view.attaching & set(replaced)
+        view.attaching -= outdated
+        view.dropped_paths |= outdated
         view.attaching.add(path.id)
         role = frames.ROLE_ANCHOR if view.announces_blocks else frames.ROLE_HELPER
         floor = max(view.floor_told, 0)
@@ -556,8 +562,16 @@ def _untried(stream: ClientStream) -> bool:
     )
 
 
-def _give_up_pending(stream: ClientStream) -> None:
-    if stream.is_over or not stream.attempts.refusals or _untried(stream) or stream.context.may_find_more():
+def _give_up_pending(stream: ClientStream, now: Instant) -> None:
+    attempts = stream.attempts
+    if stream.is_over or not attempts.refusals:
+        attempts.refused_since = None
+        return
+    if attempts.refused_since is None:
+        attempts.refused_since = now
+    # Servers that cannot be reached, or are others', are tried again and again: not for ever, where one has refused.
+    is_waiting = now < attempts.refused_since + stream.context.config.discovery_time_s
+    if _untried(stream) or (is_waiting and stream.context.may_find_more()):
         return
     said = "; ".join(stream.attempts.refusals[-8:])
     stream.fail(stream.attempts.last_code, f"every server refused the stream ({said})", refused=True)

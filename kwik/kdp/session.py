@@ -523,7 +523,7 @@ class DataSession:
         if stream.takeover.changed_at is not None:
             dues.append(stream.takeover.changed_at + takeover.HOLD_S)
         if stream.takeover.stood_since is not None:
-            dues.append(stream.takeover.stood_since[1] + self.config.recovery_time_s)
+            dues.append(stream.takeover.stood_since[1] + failover.WITHHELD_PARTS * self.config.recovery_time_s)
             dues.append(stream.takeover.stood_looked_at + failover.MIN_STUCK_S)
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)

@@ -23,6 +23,8 @@ from kwik.wire.messages import ClientHello, Join
 RECOVERY_SLACK_S: Final = 45.0
 """An idle time-out and some turns: until a client can know that nobody is left."""
 DEADLY: Final[frozenset[FaultKind]] = frozenset(("kill", "kill-told", "kill-all", "kill-all-but-one", "restart"))
+HELLO_BYTES: Final = 400
+"""What a server says until a new path is joined."""
 MARK_BYTES: Final = 64
 BOOKKEEPING_BLOCKS: Final = 8
 """Blocks per stream that a core may hold beyond its budget: the ones that are being put together."""
@@ -166,12 +168,21 @@ def must_complete(outcome: Outcome, app: ClientApp, lineages: list[Lineage]) -> 
     if not scenario.replicated:
         first = _first_place(world, app.number)
         return first is not None and _stays(outcome, first)
+    if not app.received and _is_unknown(outcome, _first_place(world, app.number)):
+        return False
     truth = reference(scenario.program, scenario.greeting_bytes, None, bytes(app.written), eof=app.wrote_eof)
     agreeing = [one for one in lineages if one.output == truth and one.place.plan.lie is None]
     others = [one for one in lineages if one not in agreeing]
     if any(one.place.name in world.watch.anchors.get(app.number, []) for one in others):
         return False
     return _is_recruitable(scenario, app) and any(_stays(outcome, one.place) for one in agreeing)
+
+
+def _is_unknown(outcome: Outcome, first: Place | None) -> bool:
+    """OPEN may have gone out before a hello was read: without one nobody else may be sent it (SPEC §5.2)."""
+    return first is not None and any(
+        first.name in record.victims and not record.delivered_bytes for record in outcome.faults
+    )
 
 
 def _is_recruitable(scenario: Scenario, app: ClientApp) -> bool:
@@ -199,6 +210,9 @@ def _stays(outcome: Outcome, place: Place) -> bool:
             if plan.kind in DEADLY or plan.kind == "drain" or plan.duration_s > scenario.recovery_time_s / 2:
                 return False
             if scenario.replicated:
+                return False
+            # Hellos and proofs are not scaled down: on the thinnest links a new path takes too long.
+            if HELLO_BYTES / place.plan.down.rate_bytes_s > scenario.recovery_time_s / 10:
                 return False
     return True
 

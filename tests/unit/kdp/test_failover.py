@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kwik.errors import ErrorCode
+from kwik.kdp.failover import WITHHELD_PARTS
 from kwik.types import PathId
 from kwik.wire import frames
 from tests.unit.kdp.naive import naive_pair
@@ -468,7 +469,7 @@ class TestWithheld:
         rig.path(P1, "a", replicated=False)
         key, anchor = rig.live()
         rig.tell(frames.Produced(anchor, 1000))
-        steps = int(rig.session.config.recovery_time_s / 0.5)
+        steps = int(WITHHELD_PARTS * rig.session.config.recovery_time_s / 0.5)
         for step in range(steps + 3):
             assert (rig.failed(key) is None) is (step < steps), step
             if rig.failed(key) is not None:
@@ -482,7 +483,7 @@ class TestWithheld:
         key, anchor = rig.live()
         rig.tell(frames.Produced(anchor, 1000))
         rig.wait(1.0)
-        rig.wait(rig.session.config.recovery_time_s * 2)
+        rig.wait(rig.session.config.recovery_time_s * 2 * WITHHELD_PARTS)
         assert rig.failed(key) is None
 
     def test_each_byte_that_comes_begins_the_time_anew(self, rig: SessionRig):
@@ -492,7 +493,7 @@ class TestWithheld:
         for offset in range(6):
             rig.data(anchor, 0, offset, TEXT[offset : offset + 1])
             rig.read(key)
-            for _ in range(int(rig.session.config.recovery_time_s * 0.8)):
+            for _ in range(int(WITHHELD_PARTS * rig.session.config.recovery_time_s * 0.8)):
                 rig.facts(P1)
                 rig.wait(1.0)
         assert rig.failed(key) is None
