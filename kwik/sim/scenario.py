@@ -145,7 +145,8 @@ class Scenario:
             replicas=self.replicas,
             max_replicas=max(self.max_replicas, self.replicas),
             recovery_time_s=self.recovery_time_s,
-            discovery_time_s=1.0,
+            # As in the engine: what is sighted is sighted within the time that discovery has.
+            discovery_time_s=max(1.0, *(plan.sighted_s for plan in self.servers)),
         )
 
     def server_config(self, number: int) -> ServerConfig:
