@@ -31,9 +31,9 @@ OUTRUN_FACTOR = 2.0
 """A helper takes over without need if its path is so much faster (SPEC §6.4)."""
 MIN_STUCK_S = 1.0
 STUCK_RTTS = 4.0
+"""Delivery stands for max(1 s, 4 RTT) with more produced: its server withholds it (SPEC §6.3)."""
 WITHHELD_PARTS = 3
 """Delivery may stand for this many times `recovery_time_s`: new paths to the server have been tried by then."""
-"""Delivery stands for max(1 s, 4 RTT) with more produced: its server withholds it (SPEC §6.3)."""
 KEEP_UP_BLOCKS = 8
 """A successor of a draining anchor must have produced this far ahead of delivery (or as far as the anchor)."""
 MIN_CANDIDACY_S = 0.5
