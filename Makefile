@@ -43,7 +43,7 @@ simulate: setup  ## SEEDS=1000 random scenarios in virtual time, every guarantee
 	@$(BIN)/python -m kwik.sim --seeds $(SEEDS)
 
 fuzz: setup  ## SECONDS=600 of hostile bytes for every decoder
-	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) --jobs 0
 
 sabotage: setup  ## break the code on purpose, one place at a time: the tests must notice
 	@$(BIN)/python tests/sabotage/run.py
