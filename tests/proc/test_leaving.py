@@ -69,8 +69,7 @@ def test_a_draining_anchor_hands_over_in_mid_stream(stage: Stage) -> None:
 def test_a_path_is_removed_in_mid_stream(stage: Stage) -> None:
     """A helper leaves while it owes: its path goes, and the stream goes on as if nothing had been."""
     reading = three_servers(stage, [SIZE], 0.2)
-    pairs = wait_all_owe(reading, lambda: by_role(reading, stage.servers)[1:], SIZE // 8)
-    helper, path = pairs[0]
+    [(helper, path)] = wait_all_owe(reading, lambda: by_role(reading, stage.servers)[1:2], SIZE // 8)
     helper.ask("leave")
     helper.wait("left")
     until(lambda: path.path not in {each.path for each in reading.conn.paths()}, "its path is gone")
