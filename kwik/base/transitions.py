@@ -84,28 +84,24 @@ class TransitionTable(Generic[S, I]):
 class Machine(Generic[S, I]):
     """One machine that follows a table. `state` changes by `on` alone."""
 
-    __slots__ = ("_state", "_table")
+    __slots__ = ("_table", "state")
 
     def __init__(self, table: TransitionTable[S, I]) -> None:
         self._table = table
-        self._state = table.initial
-
-    @property
-    def state(self) -> S:
-        """The present state."""
-        return self._state
+        self.state = table.initial
+        """The present state, to be read; an attribute, for it is asked for many times in a turn."""
 
     def on(self, cause: I) -> S:
         """Take an input; the new state. Raises LocalProtocolError, and stays, if the table does not allow it."""
-        self._state = self._table.next(self._state, cause)
-        return self._state
+        self.state = self._table.next(self.state, cause)
+        return self.state
 
     def accepts(self, cause: I) -> bool:
         """Whether `on` would take that input now."""
-        return cause in self._table.allowed(self._state)
+        return cause in self._table.allowed(self.state)
 
     def __repr__(self) -> str:
-        return f"<{self._table.name} {_label(self._state)}>"
+        return f"<{self._table.name} {_label(self.state)}>"
 
 
 def _label(member: Enum) -> str:

@@ -66,4 +66,5 @@ class Announcer:
     def _is_due(self, digests: list[bytes], producer: Producer, now: Instant) -> bool:
         if self.block_by_block or len(digests) == RUN_BLOCKS or producer.final is not None:
             return True
-        return self._output_at is None or now >= self._output_at + PAUSE_S
+        # Output that stands at its credit cannot go on before the client has moved, which may wait for this very run.
+        return self._output_at is None or now >= self._output_at + PAUSE_S or not producer.allowance()

@@ -4,15 +4,15 @@ The outside world fills one `PathFacts` per path on request (QUIC in production,
 the data plane judges silence, rates and arrival times by it. Nothing in here changes after it was made.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class PathFacts:
+class PathFacts(NamedTuple):
     """Measurements of one path at the instant they were asked for.
 
     Instants are float seconds on the monotonic clock that the caller passes around as `now`; durations end in
     `_s`, sizes in `_bytes` or say so below. None means "not measured yet" or "nothing of the kind", never zero.
+    A tuple, for one is made for each path in each turn, and a frozen dataclass of this size takes three times as long.
     """
 
     last_packet_at: float | None

@@ -215,7 +215,10 @@ class OrderBook:
 
     def count_of(self, path: PathId, replica: int) -> int:
         """Orders of this replica under way on this path."""
-        return sum(order.replica == replica for order in self._by_path.get(path, {}))
+        count = 0
+        for order in self._by_path.get(path, ()):
+            count += order.replica == replica
+        return count
 
     def owed_by(self, path: PathId, replica: int) -> int:
         """Bytes that this replica still owes on this path."""
@@ -248,7 +251,7 @@ class OrderBook:
 
     def on_path(self, path: PathId) -> list[Order]:
         """The orders under way on a path, oldest first."""
-        return list(self._by_path.get(path, {}))
+        return list(self._by_path.get(path, ()))
 
     def _blocks_of(self, order: Order) -> list[int]:
         size = self.block_bytes

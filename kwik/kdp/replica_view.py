@@ -106,6 +106,9 @@ class ReplicaView:
 
     def live_paths(self) -> list[ClientPath]:
         """Attached paths that are not silent, best first."""
+        if len(self.paths) == 1:
+            (path,) = self.paths.values()
+            return [] if path.is_silent else [path]
         live = [path for path in self.paths.values() if not path.is_silent]
         if len(live) > 1:
             live.sort(key=lambda path: (path.rtt_s, path.id))
@@ -114,6 +117,7 @@ class ReplicaView:
     def control_path(self) -> ClientPath | None:
         """Where control frames and upstream go: the best path that speaks, else any."""
         if len(self.paths) == 1:
-            return next(iter(self.paths.values()))
+            (path,) = self.paths.values()
+            return path
         live = self.live_paths()
         return live[0] if live else next(iter(self.paths.values()), None)

@@ -432,15 +432,16 @@ class DataSession:
             self._clock.lag_until = now + min(late_s, BLAME_WAIT_S)
 
     def _silent_at(self, path: ClientPath) -> Instant | None:
-        dues = []
-        for stream in self.streams.values():
-            # Orders of one path come due in the order in which they were given: the first that is owed decides.
-            for order in stream.down.book.on_path(path.id):
-                view, start = stream.views.get(order.replica), order.remaining.start
-                if view is not None and start is not None and view.produced > start:
-                    dues.append(order.first_due)
-                    break
-        path.silent_due = path.silent_at(min(dues, default=None))
+        due: Instant | None = None
+        if self.order_counts.get(path.id):
+            for stream in self.streams.values():
+                # Orders of one path come due in the order in which they were given: the first that is owed decides.
+                for order in stream.down.book.on_path(path.id):
+                    view, start = stream.views.get(order.replica), order.remaining.start
+                    if view is not None and start is not None and view.produced > start:
+                        due = order.first_due if due is None else min(due, order.first_due)
+                        break
+        path.silent_due = path.silent_at(due)
         return path.silent_due
 
     def _judge_silence(self, now: Instant) -> None:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from kwik.sim.draw import draw
+from kwik.sim.draw import SCALES, Scale, draw
 from kwik.sim.runner import Verdict, run_seed, tell
 
 SLOWEST = 5
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, run, print; 0 if every guarantee held."""
     options = _parse(arguments)
     if options.seed is not None:
-        return _one(options.seed, verbose=options.verbose)
+        return _one(options.seed, SCALES[options.scale], verbose=options.verbose)
     seeds = range(options.start, options.start + options.seeds)
     if options.scenario:
         seeds = [seed for seed in seeds if draw(seed).name == options.scenario]  # type: ignore[assignment]
@@ -36,6 +36,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--start", type=_number, default=0, metavar="S", help="the first of them (default 0)")
     parser.add_argument("--seed", type=_number, metavar="0x…", help="run this one only")
     parser.add_argument("--scenario", metavar="NAME", choices=("any", "race", "single"), help="only seeds of this sort")
+    parser.add_argument("--scale", choices=SCALES, default="brisk", help="with --seed: how finely it is cut (brisk)")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), metavar="J", help="processes")
     parser.add_argument("--verbose", action="store_true", help="with --seed: print all that happens")
     return parser.parse_args(arguments)
@@ -45,8 +46,8 @@ def _number(text: str) -> int:
     return int(text, 0)
 
 
-def _one(seed: int, *, verbose: bool) -> int:
-    verdict = tell(draw(seed), print) if verbose else run_seed(seed)
+def _one(seed: int, scale: Scale, *, verbose: bool) -> int:
+    verdict = tell(draw(seed, scale), print) if verbose else run_seed(seed, scale)
     print(f"seed {seed:#x} ({verdict.name}): {', '.join(verdict.seen) or 'nothing'} after {verdict.took_s:.3f} s,")
     print(f"  {verdict.events} events, trace hash {verdict.trace_hash:08x}")
     for kind, hit in verdict.faults:

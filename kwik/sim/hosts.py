@@ -70,6 +70,12 @@ class Host:
         self._instant_timers = 0
         self._last_timer_at: Instant = 0.0
         self._in_turn = False
+        self._touched: dict[PathEnd, None] = {}
+        """Ends that may send: something came, a timer fired, or the core has woken them."""
+        self._starved: list[PathEnd] = []
+        """Ends that wanted more room than there was."""
+        self.is_fed = False
+        """Whether the core was told anything in this turn."""
 
     @property
     def core(self) -> Core:
@@ -94,6 +100,22 @@ class Host:
             raise MachineFault(f"{self.name}: an input in the middle of a turn")
         action(*arguments)
         self.turn()
+
+    def enter_end(self, end: PathEnd, action: Callable[..., object], *arguments: object) -> None:
+        """The same for what concerns an end, and the core only if `note` says so."""
+        if self.is_dead or self._held is not None or self._in_turn:
+            self.enter(self._on_end, end, action, *arguments)
+            return
+        self._on_end(end, action, *arguments)
+        self._take_turn()
+
+    def _on_end(self, end: PathEnd, action: Callable[..., object], *arguments: object) -> None:
+        self._touched[end] = None
+        action(*arguments)
+
+    def touch(self, end: PathEnd) -> None:
+        """This end may have something to send in the turn that follows."""
+        self._touched[end] = None
 
     @property
     def takes_packets(self) -> bool:
@@ -138,26 +160,41 @@ class Host:
 
     def note(self, path: PathId, pipe: int, data: bytes) -> None:
         """Bytes are about to be handed to the core: they go into the hash of this run."""
+        self.is_fed = True
         self.trace_hash = crc32(data, hash((path, pipe, self.clock.now, self.trace_hash)) & 0xFFFFFFFF)
 
     # ------------------------------------------------------------ a turn
 
     def turn(self) -> None:
-        """Perform, give room, flush, arm the timer."""
+        """A turn in which the core has something to say."""
+        self.is_fed = True
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Perform, give room, flush, arm the timer. As in the engine, only ends that were touched or woken get room."""
         self._in_turn = True
         for rounds in range(MOST_ROUNDS):
+            has_acted = self.is_fed and self._perform_all()
             # Whoever wants room anew says so by an action.
-            if not self._perform_all() and rounds:
+            has_given = self._give_room()
+            self.is_fed |= has_given
+            if not has_acted and not has_given and not self._flush():
                 self.most_rounds = max(self.most_rounds, rounds)
                 break
-            self._give_room()
         else:
             raise MachineFault(f"{self.name}: no end of actions in one turn, at {self.clock.now:.6f} s")
-        for end in list(self.ends.values()):
-            end.flush()
-        self._arm()
+        if self.is_fed:
+            self._arm()
+            self.is_fed = False
         self._in_turn = False
         self.after_turn()
+
+    def _flush(self) -> bool:
+        """Let the ends send what they have; True if that has made room where some was missing."""
+        for end in self._touched:
+            end.flush()
+        self._touched = {end: None for end in self._starved if end.has_room()}
+        return bool(self._touched)
 
     def _perform_all(self) -> bool:
         readable = self.core.readable()
@@ -172,8 +209,9 @@ class Host:
     def perform(self, action: Action) -> None:
         """Do what the core asked for."""
         match action:
-            case WakePath():
-                pass
+            case WakePath(path):
+                if (end := self.ends.get(path)) is not None:
+                    self._touched[end] = None
             case PortReadable(key):
                 if (app := self.apps.get(key)) is not None:
                     app.on_readable()
@@ -203,6 +241,7 @@ class Host:
             return
         elif isinstance(action, PingPath):
             end.ping(action.ping)
+            self._touched[end] = None
         else:
             end.flush()
             end.close(action.code, action.reason)
@@ -211,17 +250,26 @@ class Host:
         """The actions that only one side has."""
         raise MachineFault(f"{self.name}: {action} is not an action of this side")
 
-    def _give_room(self) -> None:
-        """Ask each path that wants room until it is full or has said all."""
-        core = self.core
-        now = self.clock.now
-        for path, end in list(self.ends.items()):
-            while core.wants_room(path) and end.is_writable and not end.is_over and (room := end.room()) > 0:
-                pieces = core.on_room(path, room, now)
+    def _give_room(self) -> bool:
+        """Ask each path that wants room until it is full or has said all; says whether any gave something."""
+        core, now = self.core, self.clock.now
+        has_given = False
+        self._starved.clear()
+        for end in self._in_order(self._touched):
+            while core.wants_room(end.path):
+                if not end.has_room():
+                    self._starved.append(end)
+                    break
+                pieces = core.on_room(end.path, end.room(), now)
                 if not pieces:
                     break
+                has_given = True
                 for pipe, data in pieces:
-                    end.write(pipe, self.altered(path, pipe, data))
+                    end.write(pipe, self.altered(end.path, pipe, data))
+        return has_given
+
+    def _in_order(self, touched: dict[PathEnd, None]) -> list[PathEnd]:
+        return list(touched) if len(touched) < 2 else [end for end in self.ends.values() if end in touched]
 
     def altered(self, path: PathId, pipe: int, data: bytes) -> bytes:
         """What is really sent instead of this: a liar's process changes it."""

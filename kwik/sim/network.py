@@ -152,5 +152,6 @@ class Handshake:
         end.last_packet_at = self._clock.now
         end.start_rtt(self._clock.now - self._began_at)
         end.ping(-1)  # the Finished: something goes out in any case
+        end.host.touch(end)
         end.host.on_writable(end, self._binding)
         end.take_early()

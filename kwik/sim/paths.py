@@ -104,6 +104,7 @@ class Sender:
         self.lost_packets = 0
         self.backoff = 0
         self.next_number = 0
+        self.least_room = max(rules.packet_bytes, LEAST_ROOM)
         self._packet_bytes = rules.packet_bytes
         self._written: dict[int, int] = {}
 
@@ -226,18 +227,21 @@ class PathEnd:
 
     def room(self) -> int:
         """Pipe bytes that may be handed over now, as in kwik.quic: free window and 10 ms more, less what is unsent."""
-        sender = self.sender
+        sender, credit_bytes = self.sender, self._credit_bytes
         window = sender.congestion.window_bytes
-        if self._credit_bytes is not None:
-            window = min(window - sender.flight_bytes, self._credit_bytes)
+        free = window - sender.flight_bytes
+        if credit_bytes is not None:
+            free = min(free, credit_bytes)
         else:
-            rtt_s = max(sender.rtt.smoothed_s, 1e-3)
-            window = max(window - sender.flight_bytes, 0) + AHEAD_S * window / rtt_s
-        room = int(window) - sender.unsent_bytes
-        least = max(self._rules.packet_bytes, LEAST_ROOM)
-        if room >= least:
+            free = (free if free > 0 else 0.0) + AHEAD_S * window / max(sender.rtt.smoothed_s, 1e-3)
+        room = int(free) - sender.unsent_bytes
+        if room >= sender.least_room:
             return room
-        return 0 if sender.unsent_bytes or self._credit_bytes is not None else least
+        return 0 if sender.unsent_bytes or credit_bytes is not None else sender.least_room
+
+    def has_room(self) -> bool:
+        """Whether pipe bytes may be handed over now."""
+        return self.is_writable and not self.is_over and self.room() > 0
 
     def write(self, pipe: int, data: bytes) -> None:
         """Put bytes on a pipe; they leave with `flush`."""
@@ -340,7 +344,7 @@ class PathEnd:
 
     def _arrive(self, receive: Callable[..., None], arguments: tuple[object, ...]) -> None:
         if not self.is_broken and self.host.takes_packets:
-            self.host.enter(receive, self, *arguments)
+            self.host.enter_end(self, receive, self, *arguments)
 
     def _send_acks(self) -> None:
         acks, delay_s = self._receiver.take_acks(self.clock.now)
@@ -397,6 +401,7 @@ class PathEnd:
             sender.congestion.on_acknowledged(packet.size, packet.sent_at, is_window_used=is_window_used)
             for ping in packet.pings:
                 if ping >= 0:
+                    self.host.is_fed = True
                     self.host.core.on_pong(self.path, ping, now)
             if newest is None or number > newest.number:
                 newest = packet
@@ -439,7 +444,7 @@ class PathEnd:
         """A timer that is not due any more is set again, or forgotten, and costs its host no turn."""
         left_s = (self._probe_left_s, self._ack_left_s, self._idle_left_s)[timer]()
         if left_s is not None and left_s <= 1e-9:
-            self.host.enter(self._on_timer, timer)
+            self.host.enter_end(self, self._on_timer, timer)
             return
         self._timers[timer] = False
         if left_s is not None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from kwik.core.actions import Accept, OpenPath, PortDone, PortReadable, PortReset, PortWritable
+from kwik.core.actions import Accept, OpenPath, PortDone, PortReadable, PortReset, PortWritable, WakePath
 from kwik.core.port import PortKey
 from kwik.errors import ErrorCode
 from kwik.kcp.sighting import Sighting
@@ -60,11 +60,18 @@ class PlainCore:
 
     def on_app_bytes(self, key: PortKey, data: bytes, now: Instant) -> None:
         self._flows[key].out += data
+        self._wake(key)
 
     def on_app_eof(self, key: PortKey, now: Instant) -> None:
         flow = self._flows.get(key)
         if flow is not None:
             flow.is_out_ended = True
+            self._wake(key)
+
+    def _wake(self, key: PortKey) -> None:
+        path = self._flows[key].path
+        if path is not None:
+            self._actions.append(WakePath(path))
 
     def on_app_closed(self, key: PortKey, now: Instant, *, aborted: bool) -> None:
         flow = self._flows.pop(key, None)
@@ -179,6 +186,7 @@ class PlainClient(PlainCore):
         key = self._next_key
         self._next_key += 1
         self._flows[key] = _Flow(key, self._path, opening=OPENING)
+        self._wake(key)
         return key
 
     def close(self, now: Instant) -> None:
@@ -212,6 +220,7 @@ class PlainServer(PlainCore):
 
     def accepted(self, key: PortKey, now: Instant) -> None:
         self._flows[key].is_open = True
+        self._wake(key)
         self._actions.append(PortReadable(key))
 
     def refused(self, key: PortKey, code: int, text: str, now: Instant) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kwik.sim.compare import check_race, check_single, is_race, is_single
-from kwik.sim.draw import COARSE, Scale, draw
+from kwik.sim.draw import BRISK, Scale, draw
 from kwik.sim.guarantees import breaches
 from kwik.sim.scenario import Scenario
 from kwik.sim.watch import Watch
@@ -40,7 +40,7 @@ class Verdict:
         return f"python -m kwik.sim --seed {self.seed:#x} --verbose"
 
 
-def run_seed(seed: int, scale: Scale = COARSE) -> Verdict:
+def run_seed(seed: int, scale: Scale = BRISK) -> Verdict:
     """Draw, run, judge. A fault of a machine is a breach as well; nothing is raised."""
     return run_scenario(draw(seed, scale), is_repeated=seed % REPEAT_EVERY == 3)
 

@@ -2,6 +2,8 @@
 
 import ast
 
+from kwik.wire import frames as _frames  # noqa: F401 - fills the registry
+from kwik.wire import messages as _messages  # noqa: F401
 from kwik.wire.schema import REGISTRY
 from tests.arch.tree import sources
 

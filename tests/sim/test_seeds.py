@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kwik.sim.draw import COARSE, FINE, Scale
+from kwik.sim.draw import BRISK, SCALES, Scale
 from kwik.sim.runner import run_seed
 
 FAILED_ONCE = Path(__file__).with_name("seeds.txt")
@@ -15,7 +15,7 @@ SHARDS = 30
 SEEDS_PER_SHARD = 10
 
 
-def check(seed: int, scale: Scale = COARSE):
+def check(seed: int, scale: Scale = BRISK):
     verdict = run_seed(seed, scale)
     assert not verdict.breaches, "\n".join((verdict.command, *verdict.breaches))
     return verdict
@@ -24,7 +24,7 @@ def check(seed: int, scale: Scale = COARSE):
 def seeds_that_failed_once():
     lines = FAILED_ONCE.read_text().splitlines()
     words = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-    return [pytest.param({"coarse": COARSE, "fine": FINE}[word], int(seed, 0), id=seed) for word, seed, *_ in words]
+    return [pytest.param(SCALES[word], int(seed, 0), id=seed) for word, seed, *_ in words]
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

@@ -75,6 +75,14 @@ class TestHelper:
         producer.finish()
         assert say(announcer, producer) == [Run(9, 0, 2, naive_run(pattern(BLOCK + 3), 0, 2, BLOCK))]
 
+    def test_output_that_stands_at_its_credit_makes_it_due(self):
+        """Seed 0x118 (coarse): a client with a small window waited for the pause again and again."""
+        announcer, producer = make(2 * BLOCK)
+        producer.credit = 2 * BLOCK + 1
+        assert say(announcer, producer) == []
+        producer.credit = 2 * BLOCK
+        assert say(announcer, producer) == [Run(9, 0, 2, naive_run(producer_bytes(2), 0, 2, BLOCK))]
+
     def test_nothing_is_due_without_output(self):
         announcer, producer = make(0)
         assert say(announcer, producer, NOW + 60) == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kwik.kdp.facts import PathFacts
@@ -124,29 +122,29 @@ class TestSilence:
 
     def test_an_order_is_due_and_then_a_round_trip_more(self):
         assert make().silent_at(NOW) == pytest.approx(NOW + 0.040)
-        quick = make(replace(FACTS, smoothed_rtt_s=0.001))
+        quick = make(FACTS._replace(smoothed_rtt_s=0.001))
         assert quick.silent_at(NOW) == pytest.approx(NOW + MIN_SILENCE_S)
 
     def test_a_packet_is_due_after_rtt_and_variance_and_ack_delay(self):
-        path = make(replace(FACTS, oldest_unacked_at=NOW))
+        path = make(FACTS._replace(oldest_unacked_at=NOW))
         due = NOW + 0.040 + 4 * 0.002 + 0.025
         assert path.silent_at(None) == pytest.approx(due + 0.040)
 
     def test_the_earlier_debt_counts(self):
-        path = make(replace(FACTS, oldest_unacked_at=NOW))
+        path = make(FACTS._replace(oldest_unacked_at=NOW))
         assert path.silent_at(NOW + 0.010) == pytest.approx(NOW + 0.010 + 0.040)
         assert path.silent_at(NOW + 9.0) == pytest.approx(NOW + 0.073 + 0.040)
 
     def test_any_packet_shows_life(self):
-        path = make(replace(FACTS, last_packet_at=NOW + 5.0))
+        path = make(FACTS._replace(last_packet_at=NOW + 5.0))
         assert path.silent_at(NOW) == pytest.approx(NOW + 5.0 + 0.040)
 
     def test_a_packet_from_before_does_not_put_it_off_nor_bring_it_forward(self):
-        path = make(replace(FACTS, last_packet_at=NOW - 5.0))
+        path = make(FACTS._replace(last_packet_at=NOW - 5.0))
         assert path.silent_at(NOW) == pytest.approx(NOW + 0.040)
 
     def test_an_unmeasured_path_is_judged_by_a_guess(self):
-        for facts in (None, replace(FACTS, smoothed_rtt_s=None)):
+        for facts in (None, FACTS._replace(smoothed_rtt_s=None)):
             assert make(facts).rtt_s == DEFAULT_RTT_S
             assert make(facts).silent_at(NOW) == pytest.approx(NOW + DEFAULT_RTT_S)
 
@@ -154,20 +152,20 @@ class TestSilence:
 class TestRateByPackets:
     def test_bytes_that_a_loss_held_up_say_nothing_about_the_rate(self):
         """Packets come evenly; their bytes come all at once, when the missing one has been repeated."""
-        path = make(replace(FACTS, received_bytes=0))
+        path = make(FACTS._replace(received_bytes=0))
         path.on_ordered(100_000, NOW)
         for number in range(1, 41):
             now = NOW + number * 0.05
-            path.on_facts(replace(FACTS, received_bytes=number * 1200), now)
+            path.on_facts(FACTS._replace(received_bytes=number * 1200), now)
             if number % 20 == 0:
                 path.on_data(20 * 1200, now)
         assert path.rate_bytes_s(NOW + 2.0) == pytest.approx(24_000, rel=0.01)
 
     def test_what_is_not_downstream_does_not_count(self):
-        path = make(replace(FACTS, received_bytes=0))
+        path = make(FACTS._replace(received_bytes=0))
         path.on_ordered(100_000, NOW)
         for number in range(1, 41):
-            path.on_facts(replace(FACTS, received_bytes=number * 1200), NOW + number * 0.05)
+            path.on_facts(FACTS._replace(received_bytes=number * 1200), NOW + number * 0.05)
             path.on_data(600, NOW + number * 0.05)
         assert path.rate_bytes_s(NOW + 2.0) == pytest.approx(12_000, rel=0.01)
 
