@@ -13,7 +13,7 @@ from kwik.kcp import scaling
 from tests.proc.cli.commands import Commands, Process
 from tests.proc.harness import until
 from tests.proc.harness_content import content
-from tests.proc.harness_faults import PAUSE_S, by_role, patience, retried, wait_all_owe
+from tests.proc.harness_faults import PAUSE_S, MissedError, by_role, patience, retried, wait_all_owe
 from tests.proc.harness_stage import SERVICE, Endpoint, Reading, Stage, request_line, stats_of
 
 SIZE = 4_000_000
@@ -81,6 +81,7 @@ def test_a_path_is_removed_in_mid_stream(stage: Stage) -> None:
     reading.finish()
 
 
+@retried
 def test_paths_that_are_not_needed_any_more_are_removed_in_mid_stream(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +98,14 @@ def test_paths_that_are_not_needed_any_more_are_removed_in_mid_stream(
     until(lambda: len(small.paths()) == 3, "there are three paths")
     open_all(stage, 1)
     large.finish()
-    until(lambda: len(small.paths()) == 1, "the other paths are gone")
+
+    def are_gone() -> bool:
+        ours = [path.path for path in small.paths() if path.server_id == first.id]
+        if len(stats_of(small).shares) > 1 or ours != [kept.path]:
+            raise MissedError  # its path was silent for a moment on a busy machine: it needs more than that one too
+        return len(small.paths()) == 1
+
+    until(are_gone, "the other paths are gone")
     [left] = small.paths()
     assert left.path == kept.path
     assert ask(small, "after") == content("after", 1000)
