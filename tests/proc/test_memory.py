@@ -81,7 +81,7 @@ def weigh(stage: Stage, size: int, pauses: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_memory_is_flat_while_the_reader_pauses():
     with Stage() as stage:
         weigh(stage, 70_000_000, pauses=2)
