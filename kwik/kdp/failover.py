@@ -51,6 +51,7 @@ def step(stream: ClientStream, now: Instant) -> None:
         _give_up_pending(stream, now)
         return
     _unmask(stream, now)
+    _note_withheld(stream, now)
     if _is_withheld_for_good(stream, now):
         stream.fail(ErrorCode.SERVER_GONE, "the server holds back what it has, and no other can take over; dial again")
         return
@@ -149,8 +150,8 @@ def _lacks_announcements(stream: ClientStream) -> bool:
     return bool(able) and not down.book.awaited(block) and not any(block in view.agreed for view in able)
 
 
-def _is_withheld_for_good(stream: ClientStream, now: Instant) -> bool:
-    """Note whether delivery stands although somebody has produced more; True when that has lasted too long."""
+def _note_withheld(stream: ClientStream, now: Instant) -> None:
+    """Note since when delivery stands although somebody has produced more, and whether it is stuck."""
     takeover, down, anchor = stream.takeover, stream.down, stream.anchor
     waits = (
         anchor is not None
@@ -169,7 +170,11 @@ def _is_withheld_for_good(stream: ClientStream, now: Instant) -> bool:
         takeover.stood_since = (down.delivered, takeover.stood_since[1] + gap_s)
     due = stuck_at(stream)
     takeover.is_stuck = due is not None and now >= due
-    stood = takeover.stood_since
+
+
+def _is_withheld_for_good(stream: ClientStream, now: Instant) -> bool:
+    """Delivery has stood for too long."""
+    stood = stream.takeover.stood_since
     return stood is not None and now >= stood[1] + WITHHELD_PARTS * stream.context.config.recovery_time_s
 
 

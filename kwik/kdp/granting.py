@@ -384,7 +384,7 @@ def _copy(stream: ClientStream, block: int, lanes: list[Lane], now: Instant) -> 
 def _spend(stream: ClientStream, size: int) -> bool:
     produced = max((view.produced for view in stream.views.values()), default=0)
     small = min(produced, COPY_SMALL_BYTES)
-    burst = min(COPY_BURST_BYTES, stream.context.config.first_window_bytes // 4)
+    burst = min(COPY_BURST_BYTES, stream.context.config.first_window_bytes // 2)
     allowed = burst + COPY_SHARE_SMALL * small + COPY_SHARE_LARGE * (produced - small)
     if stream.counters.copied_bytes + size > allowed:
         return False

@@ -9,7 +9,7 @@ from kwik.sim.scenario import Scenario
 from kwik.sim.world import Outcome, World
 
 OVER_BEST: Final = 1.02
-OVER_BEST_ASSERTED: Final = 1.5
+OVER_BEST_ASSERTED: Final = 1.25
 """What is asserted until the scheduler has its full strength; the bound of SPEC is counted and told beside it."""
 ROUND_TRIPS: Final = 4
 LEAST_WINDOWS: Final = 20
