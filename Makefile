@@ -3,10 +3,14 @@
 PYTHON ?= python3
 SEEDS ?= 1000
 SECONDS ?= 600
+JOBS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 PURE := not (net or proc or program or slow or soak)
+
+# What is compiled once must not be compiled by each of the hundreds of processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick simulate fuzz sabotage soak bench test-programs format clean
@@ -32,18 +36,24 @@ demo: setup  ## three servers, one stream, one of them killed: see it go on
 test: setup  ## everything that must pass: format, lint, types, layers, all tests
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -n 2 -m "not soak"
+	@# Types are checked beside the tests, and told when these are over; layers by one of them (tests/arch).
+	@said=$$(mktemp); $(BIN)/mypy --no-error-summary >$$said 2>&1 & checks=$$!; \
+	  echo '$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak"'; \
+	  $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak"; tests=$$?; \
+	  wait $$checks; checked=$$?; \
+	  echo '$(BIN)/mypy --no-error-summary'; cat $$said; rm -f $$said; \
+	  [ $$checked = 0 ] || echo "make test: mypy FAILED, see above" >&2; \
+	  [ $$tests = 0 ] || echo "make test: pytest FAILED, see above" >&2; \
+	  [ $$tests = 0 ] && [ $$checked = 0 ]
 
 quick: setup  ## the pure tests and the simulated ones: under a minute
-	@$(BIN)/pytest -n 2 -m "$(PURE)"
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "$(PURE)"
 
 simulate: setup  ## SEEDS=1000 random scenarios in virtual time, every guarantee checked
 	@$(BIN)/python -m kwik.sim --seeds $(SEEDS)
 
 fuzz: setup  ## SECONDS=600 of hostile bytes for every decoder
-	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) --jobs 0
 
 sabotage: setup  ## break the code on purpose, one place at a time: the tests must notice
 	@$(BIN)/python tests/sabotage/run.py

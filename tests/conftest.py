@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partialmethod
 from pathlib import Path
 
@@ -37,12 +37,20 @@ def folder_of(path: Path) -> str:
 # ---------------------------------------------------------------- marks and programs
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         mark = MARK_OF_FOLDER.get(folder_of(item.path))
         if mark:
             item.add_marker(mark)
+    yield  # -m chooses, and what is left is shuffled
+    # The longest come first, or one process would be busy with the last of them while the others have nothing left.
+    # Two processes get a half each (xdist's worksteal), and so does half of the long ones.
+    first = [item for item in items if any(item.get_closest_marker(name) for name in ("slow", "timeout"))]
+    rest = set(items) - set(first)
+    then = [item for item in items if item in rest]
+    half = len(items) // 2 - len(first[::2])
+    items[:] = [*first[::2], *then[:half], *first[1::2], *then[half:]]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -66,13 +66,7 @@ def steps_of(case: Case) -> st.SearchStrategy[list[tuple[float, float, Call]]]:
 
 @every_machine
 @given(data=st.data())
-def test_a_machine_keeps_its_word_whatever_happens(case: Case, data: st.DataObject):
-    play(case, data.draw(steps_of(case)))
-
-
-@every_machine
-@given(data=st.data())
-def test_the_same_inputs_give_the_same_outputs(case: Case, data: st.DataObject):
+def test_a_machine_keeps_its_word_and_the_same_inputs_give_the_same_outputs(case: Case, data: st.DataObject):
     steps = data.draw(steps_of(case))
     assert play(case, steps) == play(case, steps)
 

@@ -34,7 +34,8 @@ STEPS_MAX = 150
 BLOCKS = 128
 TEXT = pattern(BLOCKS * BLOCK)
 DIGESTS = digests_of(TEXT, BLOCK)
-SCRIPTS = [random.Random(number).randbytes(100 + 60 * number) for number in range(8)]
+SCRIPTS = [random.Random(number).randbytes(50 + 30 * number) for number in range(8)]
+"""Mutation joins up to three of them: long enough to reach every part, short enough that many are played."""
 NAMED = {
     "replica": (0, 1, 2, 3, 4, 5),
     "stream": (1, 2),
@@ -201,10 +202,11 @@ class Stage:
             self.feed(self.script.one(self.paths), self.script.below(3), octets)
 
     def feed(self, path: PathId, pipe: int, octets: bytes) -> None:
-        """Whole or in two parts."""
-        cut = self.script.below(len(octets) + 1)
-        for part in (octets[:cut], octets[cut:]):
-            self.core.on_path_data(path, pipe, part, self.now)
+        """Whole, now and then in two parts: the decoders are fuzzed for themselves."""
+        cut = 0 if self.script.below(8) else self.script.below(len(octets) + 1)
+        if cut:
+            self.core.on_path_data(path, pipe, octets[:cut], self.now)
+        self.core.on_path_data(path, pipe, octets[cut:], self.now)
 
     def room(self) -> None:
         """A path has room; what comes out must be frames."""
@@ -408,6 +410,7 @@ class ClientStage(Stage):
         self._probes: list[tuple[PathId, frames.Probe]] = []
         self._produced: dict[int, int] = {}
         self._addresses = [Address(f"192.0.2.{number}", 4433) for number in (1, 2, 3)]
+        self._sighted: list[Address] = []
         config = Config(
             block_bytes=BLOCK,
             receive_window_bytes=64 * BLOCK,
@@ -442,9 +445,16 @@ class ClientStage(Stage):
         )
 
     def path_up(self) -> None:
-        """Discovery has seen servers; the core opens paths itself."""
+        """Discovery has seen servers; the core opens paths itself, in its own time."""
         address = self.script.one(self._addresses)
-        self.core.on_sighting(Sighting(SightingKind.FOUND, "fuzz", SERVICE, (address,), str(address)), self.now)
+        if address not in self._sighted:
+            self._sighted.append(address)
+            self.core.on_sighting(Sighting(SightingKind.FOUND, "fuzz", SERVICE, (address,), str(address)), self.now)
+        elif not self.keys:
+            self.app_up()
+        elif (due := self.core.deadline()) is not None:
+            self.now = max(self.now, due)
+            self.core.on_timeout(self.now)
 
     def app_up(self) -> None:
         """A dial."""

@@ -19,6 +19,7 @@ BLOCK_BYTES = 16384
 PAUSE_S = 3.0
 """No reader may stand longer than this while somebody can serve it: ten times what it takes, see `patience`."""
 TRIES = 4
+AT_REST_S = 2.0
 THE_END = "the end"
 
 
@@ -195,7 +196,7 @@ def wait_all_owe(reading: Reading, choose: Callable[[], list[Server]], least: in
     seen: list[list[tuple[Server, PathSnapshot]]] = []
 
     def stands() -> bool:
-        if reading.is_over or reading.size == len(reading.expected):
+        if reading.is_over or reading.size == len(reading.expected) or _is_at_rest(reading):
             raise MissedError
         if reading.size < least:
             return False
@@ -211,3 +212,8 @@ def wait_all_owe(reading: Reading, choose: Callable[[], list[Server]], least: in
 
     until(stands, "every victim has given something and owes more, the first in mid-block")
     return seen[0]
+
+
+def _is_at_rest(reading: Reading) -> bool:
+    """Nothing has come for a while: all that the applications have let go is here, and the moment is over."""
+    return bool(reading.marks) and time.monotonic() > reading.marks[-1][0] + patience(AT_REST_S)

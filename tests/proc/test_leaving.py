@@ -13,7 +13,7 @@ from kwik.kcp import scaling
 from tests.proc.cli.commands import Commands, Process
 from tests.proc.harness import until
 from tests.proc.harness_content import content
-from tests.proc.harness_faults import PAUSE_S, by_role, patience, retried, wait_all_owe
+from tests.proc.harness_faults import PAUSE_S, MissedError, by_role, patience, retried, wait_all_owe
 from tests.proc.harness_stage import SERVICE, Endpoint, Reading, Stage, request_line, stats_of
 
 SIZE = 4_000_000
@@ -69,8 +69,7 @@ def test_a_draining_anchor_hands_over_in_mid_stream(stage: Stage) -> None:
 def test_a_path_is_removed_in_mid_stream(stage: Stage) -> None:
     """A helper leaves while it owes: its path goes, and the stream goes on as if nothing had been."""
     reading = three_servers(stage, [SIZE], 0.2)
-    pairs = wait_all_owe(reading, lambda: by_role(reading, stage.servers)[1:], SIZE // 8)
-    helper, path = pairs[0]
+    [(helper, path)] = wait_all_owe(reading, lambda: by_role(reading, stage.servers)[1:2], SIZE // 8)
     helper.ask("leave")
     helper.wait("left")
     until(lambda: path.path not in {each.path for each in reading.conn.paths()}, "its path is gone")
@@ -82,6 +81,7 @@ def test_a_path_is_removed_in_mid_stream(stage: Stage) -> None:
     reading.finish()
 
 
+@retried
 def test_paths_that_are_not_needed_any_more_are_removed_in_mid_stream(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +98,14 @@ def test_paths_that_are_not_needed_any_more_are_removed_in_mid_stream(
     until(lambda: len(small.paths()) == 3, "there are three paths")
     open_all(stage, 1)
     large.finish()
-    until(lambda: len(small.paths()) == 1, "the other paths are gone")
+
+    def are_gone() -> bool:
+        ours = [path.path for path in small.paths() if path.server_id == first.id]
+        if len(stats_of(small).shares) > 1 or ours != [kept.path]:
+            raise MissedError  # its path was silent for a moment on a busy machine: it needs more than that one too
+        return len(small.paths()) == 1
+
+    until(are_gone, "the other paths are gone")
     [left] = small.paths()
     assert left.path == kept.path
     assert ask(small, "after") == content("after", 1000)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 
 import kwik
+from kwik.kdp.failover import MIN_STUCK_S, WITHHELD_PARTS
 from tests.proc.harness import until
-from tests.proc.harness_faults import BLOCK_BYTES
+from tests.proc.harness_faults import BLOCK_BYTES, MissedError, patience, retried
 from tests.proc.harness_stage import Listing, Reading, Server, Stage, share_of, stats_of
 
 SIZE = 4_000_000
@@ -20,6 +21,8 @@ KILL_AT = SIZE // 8
 TRIES = 4
 HOLD_AT = SIZE // 4
 """The applications go on behind it only when the anchor is dead: until then nobody is asked for bytes of the lie."""
+CHAT_SIZE, CHAT_RATE = LIE_AT * 3 // 4, 3e5
+"""Bytes a second: several packets within each time after which a path counts as silent, for longer than it takes."""
 
 every_lie = pytest.mark.parametrize("lie", ["data", "digests", "final", "withhold", "probe"])
 
@@ -133,3 +136,55 @@ def test_an_honest_helper_takes_over_instead_of_the_liar(stage: Stage) -> None:
     assert stats_of(conn).anchor == honest.id
     honest.open()
     reading.finish()
+
+
+@pytest.mark.parametrize("comes", ["from the start", "when it is missed"])
+@retried
+def test_bytes_that_an_anchor_withholds_are_asked_of_others(stage: Stage, comes: str) -> None:
+    """It speaks, produces and announces, and sends nothing from the middle on: no silence tells that (SPEC §6.3).
+
+    A helper that is there already may be asked for the late head sooner; one that has to be found is not.
+    """
+    liar = stage.server(link=LINK, lie=["withhold", LIE_AT])
+    config = CONFIG | {"recruit_backlog_bytes": SIZE}
+    conn = stage.dial(replicas=2 if comes == "from the start" else 1, config=config)
+    liar.wait("accept")
+    if comes == "from the start":
+        stage.server(link=LINK).wait("accept")
+    reading = Reading.of(conn, "withheld", SIZE, holds=[SIZE])
+    until(lambda: liar.report()["lies"] > 0, "bytes are withheld")
+    other = Reading.of(stage.dial(config=config), "chat", CHAT_SIZE, rate=CHAT_RATE)  # the path is not silent
+    honest = stage.servers[1] if comes == "from the start" else stage.server(link=LINK)
+    until(lambda: reading.size == SIZE, "all bytes have come")
+    pause, at, over_at = longest_pause(reading)
+    print(f"{comes}: {liar.report()['lies']} pieces withheld; delivery stood for {pause:.1f} s at {at}; {conn.stats()}")
+    if comes == "when it is missed" and other.is_over and other.marks[-1][0] < over_at:
+        raise MissedError  # the machine is busy, and the path was silent in the end
+    assert pause < patience(2 * MIN_STUCK_S), "all that is missing is asked for at once, not block by block"
+    assert stats_of(conn).anchor == honest.id
+    honest.open()
+    reading.finish()
+    other.finish()
+
+
+def test_an_anchor_that_withholds_and_nobody_else_is_a_reset_in_bounded_time(stage: Stage) -> None:
+    """Not a stream that stands for ever: three times the recovery time at the latest, then the application is told."""
+    liar = stage.server(link=LINK, lie=["withhold", LIE_AT])
+    recovery_time_s = 0.5
+    conn = stage.dial(config=CONFIG | {"recovery_time_s": recovery_time_s})
+    reading = Reading.of(conn, "withheld", SIZE)
+    reading.wait_over()
+    assert liar.report()["lies"] > 0
+    assert isinstance(reading.error, ConnectionResetError)
+    assert not reading.is_wrong
+    assert reading.size <= LIE_AT
+    assert reading.over_at is not None
+    stood = reading.over_at - reading.marks[-1][0]
+    print(f"delivery stood for {stood:.1f} s at {reading.size}, then {reading.error}")
+    assert recovery_time_s <= stood < patience(2 * WITHHELD_PARTS * recovery_time_s)
+
+
+def longest_pause(reading: Reading) -> tuple[float, int, float]:
+    """How long delivery stood at most, at which offset, and when it went on."""
+    steps = zip(reading.marks, reading.marks[1:], strict=False)
+    return max((then - at, size, then) for (at, size), (then, _) in steps)

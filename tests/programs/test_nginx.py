@@ -29,7 +29,7 @@ from tests.proc.harness_stage import READ_BYTES, SERVICE, Reading, Stage, stats_
 
 pytestmark = [pytest.mark.program("nginx"), pytest.mark.proc]
 
-LARGE_BYTES = 100_000_000
+LARGE_BYTES = 40_000_000
 MIDDLE_BYTES = 6_000_000
 LINK = {"rate_mbps": 20, "delay_ms": 10}
 CONFIGURATION = """
@@ -106,6 +106,10 @@ def over(request: pytest.FixtureRequest) -> str:
     return way
 
 
+only_tcp = pytest.mark.parametrize("over", ["tcp"])
+"""For what has nothing to do with how the gateways reach it."""
+
+
 @pytest.fixture
 def site(stage: Stage, tmp_path: Path, over: str) -> Iterator[Site]:
     with Commands(tmp_path) as commands:
@@ -159,7 +163,7 @@ def test_answers_by_sendfile(site: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("over", ["tcp"])
+@only_tcp
 def test_a_large_file(site: Site) -> None:
     digest, seen = hashlib.sha256(), 0
     expected = site.large()
@@ -181,6 +185,7 @@ def test_a_large_file(site: Site) -> None:
     assert all(last.values()), "all three contributed"
 
 
+@only_tcp
 def test_the_death_of_a_helper(site: Site) -> None:
     """Expected: the answer is whole."""
     site.gateway(LINK)
@@ -192,6 +197,7 @@ def test_the_death_of_a_helper(site: Site) -> None:
     assert data + response.read() == content("middle", MIDDLE_BYTES)
 
 
+@only_tcp
 def test_the_death_of_the_anchor_with_equal_answers(site: Site) -> None:
     """Expected: a helper takes over, the body is whole. HTTP/0.9, whose answers have no head."""
     site.gateway(LINK)
@@ -205,6 +211,7 @@ def test_the_death_of_the_anchor_with_equal_answers(site: Site) -> None:
     reading.finish()
 
 
+@only_tcp
 def test_the_death_of_the_anchor_with_unequal_answers(site: Site) -> None:
     """Expected: a reset, after a correct beginning; the helper was opened in a later second, its `Date` differs."""
     site.gateway(LINK)

@@ -140,11 +140,11 @@ def test_a_folder_that_is_in_use_is_left_alone(commands: Commands):
     assert [path.name for path in (commands.folder / "mine").iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_stays_behind(commands: Commands, number: int):
-    process = under_way(commands)
+@pytest.mark.parametrize(("number", "servers"), [(signal.SIGINT, 3), (signal.SIGTERM, 1), (signal.SIGKILL, 1)])
+def test_nothing_stays_behind(commands: Commands, number: int, servers: int):
+    process = under_way(commands, servers)
     children = [os.pidfd_open(child) for child in children_of(process.popen.pid)]
-    assert len(children) == 6
+    assert len(children) == 2 * servers
     process.signal(number)
     assert process.finish()[0] in (130, 143, -9)
     for child in children:
@@ -154,11 +154,12 @@ def test_nothing_stays_behind(commands: Commands, number: int):
         assert list((commands.folder / "tmp").iterdir()) == []
 
 
-def under_way(commands: Commands) -> Process:
+def under_way(commands: Commands, servers: int) -> Process:
     """A demo in the middle of its download."""
     temporary = commands.folder / "tmp"
     temporary.mkdir()
-    process = commands.start("demo", "--size", "30MB", "--no-kill", settings={"TMPDIR": str(temporary)})
+    options = ["--size", "12MB", "--rate", "8mbit", "--no-kill", "--servers", servers]
+    process = commands.start("demo", *options, settings={"TMPDIR": str(temporary)})
     while "%" not in process.line():
         pass
     return process

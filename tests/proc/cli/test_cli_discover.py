@@ -24,8 +24,8 @@ def checks(commands: Commands, *servers: str, service: str = SERVICE) -> tuple[i
     return code, ["ok" if found[server]["ok"] else found[server]["detail"] for server in servers]
 
 
-def test_each_server_is_judged_by_itself(files: Commands):
-    _, good = files.serve(SERVICE, "--files", "files")
+def test_each_server_is_judged_by_itself(files: Commands, server: str):
+    good = server
     files.certificate("other.example", "files.example")
     _, other = files.serve("other.example:80", "--files", "files")
     hole = files.start("link", "--to", good, "--loss", "100%", "--json").ready()["listen"]
@@ -39,15 +39,13 @@ def test_each_server_is_judged_by_itself(files: Commands):
     ]
 
 
-def test_a_server_without_the_name_is_none(files: Commands):
-    _, server = files.serve(SERVICE, "--files", "files")
+def test_a_server_without_the_name_is_none(files: Commands, server: str):
     code, (found,) = checks(files, server, service="app.example:80")
     assert code == 3
     assert found.startswith("refused tls")
 
 
-def test_the_check_names_the_server(files: Commands):
-    _, server = files.serve(SERVICE, "--files", "files", "--id", "one")
+def test_the_check_names_the_server(files: Commands, server: str):
     code, out, _ = files.run("discover", SERVICE, "--server", server, "--check", "--cafile", "certs/ca.pem")
     assert code == 0
     assert f"    {server}: ok, one#" in out

@@ -17,11 +17,6 @@ SHA256 = hashlib.sha256(BIG).hexdigest()
 URL = "http://files.example/big.bin"
 
 
-@pytest.fixture
-def server(files: Commands) -> str:
-    return files.serve("files.example:80", "--files", "files", "--id", "one")[1]
-
-
 def get(files: Commands, server: str, *arguments: object) -> tuple[int, str, str]:
     return files.run("get", *arguments, "--server", server, "--cafile", "certs/ca.pem")
 

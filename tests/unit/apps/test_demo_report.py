@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kwik.apps.demo_measure import ReadLog
 from kwik.apps.demo_report import Observed, Share, as_json, as_text
 from kwik.apps.demo_stage import DemoPlan
+from kwik.apps.link_model import OVERHEAD_IPV4_BYTES
+from kwik.config import Config
+from kwik.quic.connection import PACKET_OVERHEAD_BYTES
+from kwik.quic.limits import QuicLimits
+from kwik.wire.codec import encode, encode_data
+from kwik.wire.frames import Digests
 
 
 def reads(count: int, each_bytes: int, each_s: float) -> ReadLog:
@@ -122,3 +129,14 @@ def test_a_wrong_file_is_said_to_be_wrong(wrong: Observed):
     assert not wrong.is_right
     assert "WRONG" in as_text(wrong)
     assert as_json(wrong)["ok"] is False
+
+
+def test_how_much_of_a_link_can_be_payload_follows_from_the_headers():
+    """Of each IP packet what IP, UDP, QUIC and STREAM leave; of that, what DATA and the anchor's digests leave."""
+    datagram_bytes, block_bytes = QuicLimits().datagram_bytes, Config().block_bytes
+    in_packet = (datagram_bytes - PACKET_OVERHEAD_BYTES) / (datagram_bytes + OVERHEAD_IPV4_BYTES)
+    data = encode_data(3, 1000, 1 << 25, bytes(block_bytes))
+    in_frames = block_bytes / (len(data) + len(encode(Digests(3, 2048, (bytes(32),)))))
+    words = f"about {100 * in_packet * in_frames:.0f}% of that can be payload"
+    assert words in as_text(SEEN)
+    assert words in (Path(__file__).parents[3] / "README.md").read_text("utf-8")

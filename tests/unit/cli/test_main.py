@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import kwik
 from kwik import __version__
 from kwik.cli import main as command_line
 from kwik.errors import ConfigError, ConnectRefused, DialTimeout, KwikError, NoServers, StreamReset
 
+README = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -103,6 +108,22 @@ def test_an_error_is_one_line_and_a_code(
 ):
     assert command(raising(error)) == code
     assert capsys.readouterr() == ("", "kwik certs: text\n")
+
+
+def test_the_readme_s_table_of_errors_is_true(command: Callable[[Run], int]):
+    rows = re.findall(r"^\| `kwik\.(\w+)` \| `(\w+)` \| .* \| (\d) \|$", README, re.MULTILINE)
+    assert len(rows) == 5
+    for name, also, code in rows:
+        error = getattr(kwik, name)
+        assert issubclass(error, getattr(kwik, also, None) or getattr(builtins, also)), name
+        assert issubclass(error, OSError)
+        assert command(raising(error("text"))) == int(code), name
+
+
+def test_the_readme_names_every_command():
+    found = re.search(r"^The commands are (.*?)\. Each has `--help`", README, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    assert set(re.findall(r"`(\w+)`", found[1])) == set(command_line.COMMANDS)
 
 
 def test_an_error_of_several_lines_becomes_one(command: Callable[[Run], int], capsys: pytest.CaptureFixture[str]):

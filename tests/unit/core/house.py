@@ -48,6 +48,7 @@ class Server:
     apps: list[App] = field(default_factory=list)
     said: list[object] = field(default_factory=list)
     next_path: int = 1
+    incarnation: bytes = b""
 
 
 @dataclass
@@ -94,6 +95,7 @@ class House:
     def build(self, name: str, answer: bytes = b"", **settings: Any) -> Server:
         """One more server that nobody has seen; the same name again is a restart at the same address."""
         ends = settings.pop("ends", True)
+        incarnation = settings.pop("incarnation", None) or self.dice.randbytes(16)
         values: dict[str, Any] = {
             "service": SERVICE,
             "server_id": name,
@@ -106,11 +108,11 @@ class House:
         address = known or Address(f"192.0.2.{len(self.servers) + 1}", 4433)
         core = ServerCore(
             ServerConfig(**(values | settings)),
-            incarnation=self.dice.randbytes(16),
+            incarnation=incarnation,
             facts=lambda path, now: None,
             token_bytes=self.dice.randbytes,
         )
-        self.servers[address] = Server(name, address, core, answer, ends)
+        self.servers[address] = Server(name, address, core, answer, ends, incarnation=incarnation)
         return self.servers[address]
 
     def sight(self, server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kwik.config import Config
 from kwik.core.actions import (
     ClosePath,
     Flushed,
@@ -190,6 +191,38 @@ class TestDial:
         assert failure is not None
         assert (failure.code, failure.refused) == (ErrorCode.APPLICATION_DOWN, True)
         assert "no such port" in failure.text
+
+    @pytest.mark.parametrize("other", ["stranger", "clone", "unreachable"])
+    def test_a_refused_dial_ends_in_time_whoever_else_is_tried_again_and_again(self, house: House, other: str):
+        server = house.server("a")
+        server.refuses = (ErrorCode.APPLICATION_DOWN, "no such port")
+        if other == "clone":
+            house.server("a-clone", server_id="a", incarnation=server.incarnation)
+        elif other == "stranger":
+            house.server("x", service="other.example:80")
+        else:
+            house.server("y").is_up = False
+        key = house.dial()
+        house.client.on_discovery_done("static: two addresses", house.now)
+        limit_s = Config().discovery_time_s
+        house.run(limit_s - 0.1)
+        assert house.reset(key) is None
+        house.run(1.0)
+        failure = house.reset(key)
+        assert failure is not None
+        assert (failure.code, failure.refused) == (ErrorCode.APPLICATION_DOWN, True)
+
+    def test_a_refusal_is_forgotten_when_another_takes_the_stream(self, house: House):
+        servers = [house.server(name, b"here", ends=False) for name in "ab"]
+        servers[0].refuses = (ErrorCode.APPLICATION_DOWN, "no such port")
+        house.server("x", service="other.example:80")
+        key = house.dial()
+        house.client.on_discovery_done("static: three addresses", house.now)
+        house.run(1.0)
+        assert [len(server.apps) for server in servers] == [0, 1]
+        house.run(2 * Config().discovery_time_s)
+        assert house.reset(key) is None
+        assert house.read(key) == b"here"
 
     def test_discovery_may_end_in_the_very_turn_of_the_dial(self, house: House):
         house.server("a", b"here")

@@ -22,7 +22,7 @@ SERVICE = "files.example:80"
 BLOCK = 64
 NOW = 1000.0
 RTT_S = 0.02
-P1, P2, P3 = PathId(1), PathId(2), PathId(3)
+P1, P2, P3, P4 = PathId(1), PathId(2), PathId(3), PathId(4)
 TEXT = pattern(200 * BLOCK)
 OTHER = pattern(200 * BLOCK, salt=1)
 

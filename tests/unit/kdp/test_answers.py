@@ -9,7 +9,7 @@ from kwik.kdp.actions import StreamConfirmed
 from kwik.wire import frames
 from kwik.wire.codec import DataPiece
 from tests.unit.kdp.naive import digests_of
-from tests.unit.kdp.session_rig import BLOCK, OTHER, P1, P2, P3, TEXT, SessionRig
+from tests.unit.kdp.session_rig import BLOCK, OTHER, P1, P2, P3, P4, TEXT, SessionRig
 
 
 @pytest.fixture
@@ -184,6 +184,26 @@ class TestAttached:
         assert rig.granted(replica, P2)[0] == 1
         rig.supply(replica, P2)
         assert rig.read(key)[: 10 * BLOCK] == TEXT[: 10 * BLOCK]
+
+    @pytest.mark.parametrize("comes", ["before", "after"])
+    def test_a_path_that_was_replaced_while_it_attached_stays_dropped(self, rig: SessionRig, comes: str):
+        key, replica = rig.live()
+        rig.path(P4, "b")  # it speaks, so that silence is the others' own
+        rig.gone(P1)
+        rig.path(P2, "a")
+        assert rig.hear(P2)
+        rig.hush(P2)
+        rig.path(P3, "a")
+        (attach,) = rig.hear_only(frames.Attach, P3)
+        assert set(attach.replaces) == {P1, P2}
+        view, answer = rig.stream(key).views[replica], frames.Attached(replica, True, 0, 0, 1000, BLOCK)
+        rig.speak(P2)
+        for path in (P2, P3) if comes == "before" else (P3, P2):
+            rig.tell(answer, path)
+        assert list(view.paths) == [P3]
+        rig.write(key, b"hello")
+        assert rig.hear(P2) == []
+        assert rig.granted(replica, P3) != []
 
 
 class TestUpstreamState:

@@ -272,6 +272,8 @@ class BookAgainstModel(RuleBasedStateMachine):
         self.book = OrderBook(BLOCK)
         self.owed: dict[tuple[PathId, int, int], set[int]] = {}
         self.suspended: set[tuple[PathId, int, int]] = set()
+        self.given_up: dict[tuple[PathId, int, int], int] = {}
+        """The block from which on nobody waits for that order."""
         self.settled: set[int] = set()
         self.next_number = 1
 
@@ -323,7 +325,18 @@ class BookAgainstModel(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.owed)))
         block = data.draw(st.integers(0, self.book.horizon))
         self.book.on_revoked(key[0], key[1], OrderId(key[2]), block)
+        self.given_up.pop(key, None)
         self._void(key, set(range(block, self.book.horizon)))
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data())
+    def given_up_on(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.owed)))
+        block = data.draw(st.integers(0, self.book.horizon))
+        before = self._awaited_of(key)
+        self.given_up[key] = min(block, self.given_up.get(key, block))
+        (order,) = [o for o in self.book.orders() if (o.path, o.replica, int(o.number)) == key]
+        assert self.book.give_up(order, block) == len(before) - len(self._awaited_of(key))
 
     @precondition(lambda self: self.settled)
     @rule(data=st.data())
@@ -337,7 +350,8 @@ class BookAgainstModel(RuleBasedStateMachine):
     def delivered(self, data: st.DataObject) -> None:
         block = data.draw(st.integers(0, min(self.book.horizon, 3)))
         owed = {
-            path: sum(o // BLOCK < block for k in self.owed if k[0] == path for o in self.owed[k]) for path in (P1, P2)
+            path: sum(o // BLOCK < block for k in self.owed if k[0] == path for o in self._awaited_of(k))
+            for path in (P1, P2)
         }
         released = self.book.forget_below(block)
         for path in (P1, P2):
@@ -355,15 +369,25 @@ class BookAgainstModel(RuleBasedStateMachine):
         for key in keys:
             self.owed.pop(key, None)
             self.suspended.discard(key)
+            self.given_up.pop(key, None)
+
+    def _awaited_of(self, key: tuple[PathId, int, int]) -> set[int]:
+        """The bytes of an order that are still to come and not given up."""
+        return {offset for offset in self.owed[key] if offset // BLOCK < self.given_up.get(key, self.book.horizon)}
 
     @invariant()
-    def no_block_is_forgotten(self) -> None:
+    def no_block_is_forgotten_and_none_is_asked_for_twice(self) -> None:
         for block in range(self.book.horizon):
-            counting = any(
-                offset // BLOCK == block for key in self.owed if key not in self.suspended for offset in self.owed[key]
-            )
+            counting = {
+                key
+                for key in self.owed.keys() - self.suspended
+                if any(offset // BLOCK == block for offset in self._awaited_of(key))
+            }
+            assert {(o.path, o.replica, int(o.number)) for o in self.book.awaited(block)} == counting
             if not counting and block not in self.settled:
                 assert block in self.book.unassigned, f"block {block} is neither held nor on order nor wanted"
+            if counting:
+                assert block not in self.book.unassigned, f"block {block} is on order and wanted all the same"
             if block in self.settled:
                 assert block not in self.book.unassigned
                 assert self.book.is_settled(block)
@@ -374,12 +398,16 @@ class BookAgainstModel(RuleBasedStateMachine):
         assert found.keys() == self.owed.keys()
         for key, offsets in self.owed.items():
             assert found[key].remaining.total == len(offsets) == self.book.remaining_of(*key)
+            assert self.book.owed_of(*key) == len(self._awaited_of(key))
             assert all(offset in found[key].remaining for offset in offsets)
             for block in {offset // BLOCK for offset in offsets}:
                 assert found[key] in self.book.covering(block)
                 assert self.book.is_coming(block, key[1])
         for path in (P1, P2):
             assert self.book.counts.get(path, 0) == sum(key[0] == path for key in self.owed)
+            for replica in (1, 2):
+                owed = sum(len(self._awaited_of(key)) for key in self.owed if key[:2] == (path, replica))
+                assert self.book.owed_by(path, replica) == owed
 
 
 TestBookAgainstModel = BookAgainstModel.TestCase
