@@ -16,6 +16,7 @@ from kwik.errors import ErrorCode
 from kwik.quic.adapter import Address, Datagram, PathEvents, QuicPath
 from kwik.quic.connection import PathConnection
 from kwik.quic.demux import Demux, Newcomer, refusal
+from kwik.quic.fast import connection_class
 from kwik.quic.limits import QuicLimits
 from kwik.quic.timers import PathTimers
 from kwik.quic.tls import ClientTls, ServerTls
@@ -113,7 +114,7 @@ class QuicEndpoint:
         if self._only is not None or self._accept is not None:
             raise RuntimeError("a client's endpoint has exactly one path")
         now = self._loop.time()
-        connection = PathConnection(configuration=tls.configuration(self.limits), limits=self.limits)
+        connection = connection_class()(configuration=tls.configuration(self.limits), limits=self.limits)
         path = self._only = self._new_path(connection, now)
         path.attach(accept(path))
         connection.connect(remote, now)
@@ -222,7 +223,7 @@ class QuicEndpoint:
         if self._demux.is_full(self.limits):
             self._port.send([(refusal(newcomer), address)])
             return None
-        connection = PathConnection(
+        connection = connection_class()(
             configuration=self._tls.configuration(self.limits),
             limits=self.limits,
             original_destination_connection_id=newcomer.destination_id,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from kwik.quic import ClientTls, PathEnd, QuicLimits, QuicPath, ServerTls
 from kwik.quic.certs import Issued, issue, make_ca
 from kwik.quic.connection import PathConnection
+from kwik.quic.fast import connection_class
 
 CLIENT, SERVER = ("192.0.2.1", 1111), ("192.0.2.2", 4433)
 START = 1000.0
@@ -96,12 +97,12 @@ class Lab:
         self.delay_s = delay_s
         self.client_events, self.server_events = Recorder(), Recorder()
         limits = client_limits or QuicLimits()
-        connection = PathConnection(configuration=(client or client_tls()).configuration(limits), limits=limits)
+        connection = connection_class()(configuration=(client or client_tls()).configuration(limits), limits=limits)
         self.client = QuicPath(connection, limits, started_at=self.now, local_address=CLIENT)
         self.client.attach(self.client_events)
         limits = server_limits or QuicLimits()
         self.server = QuicPath(
-            PathConnection(
+            connection_class()(
                 configuration=(server or server_tls()).configuration(limits),
                 limits=limits,
                 original_destination_connection_id=connection.original_destination_connection_id,
