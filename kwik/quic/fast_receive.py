@@ -15,6 +15,7 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
+from aioquic.quic.stream import QuicStreamSender
 
 from kwik.quic.connection import PathConnection
 from kwik.quic.fast_crypto import CONNECTION_ID_BYTES, SHORTEST_BYTES, open_packet
@@ -35,6 +36,8 @@ class OneRtt:
     space: QuicPacketSpace
     ack_ranges: list[range]
     """The very list inside `space.ack_queue`."""
+    crypto: QuicStreamSender
+    """What TLS still has to say."""
     idle_s: float
 
 
@@ -68,6 +71,7 @@ class FastReceive(PathConnection):
             keys=self._cryptos[tls.Epoch.ONE_RTT],
             space=space,
             ack_ranges=ranges_of(space.ack_queue),
+            crypto=self._crypto_streams[tls.Epoch.ONE_RTT].sender,
             idle_s=configuration.idle_timeout if remote is None else min(configuration.idle_timeout, remote),
         )
         return self._one_rtt
@@ -117,7 +121,10 @@ class FastReceive(PathConnection):
         return True
 
     def _are_usual(self, pieces: Sequence[Piece]) -> bool:
-        """Known pipes of the other side, within the credit of each and of the connection, no flood of pieces."""
+        """Known pipes of the other side, within the credit of each and of the connection, far from too many pieces.
+
+        A quarter of MAX_PIECES is far enough: filling all gaps doubles their number, and a packet holds few frames.
+        """
         streams, fresh = self._streams, 0
         for stream_id, offset, begin, end in pieces:
             stream = streams.get(stream_id)
