@@ -12,7 +12,7 @@ from typing import Any
 
 from aioquic.quic.connection import QuicConnectionState
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from kwik.quic import QuicLimits, QuicPath, ServerTls
@@ -72,7 +72,7 @@ def steady_tls() -> ServerTls:
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .sign(ca.key, algorithm=ca.certificate.signature_hash_algorithm)
+        .sign(ca.key, hashes.SHA256())
     )
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return ServerTls(certdata=cert.public_bytes(form[0]), keydata=key.private_bytes(*form))
