@@ -192,12 +192,17 @@ class QuicEndpoint:
         now = self._loop.time()
         for path in self._timers.take_due(now):
             deadline = path.deadline()
-            if deadline is not None and deadline <= now:
+            if deadline is None or deadline > now:
+                self._timers.set(path, deadline)  # it had moved
+            elif path.owes_only_ack(now):
+                self._guarded(path, self._flush, now)
+            else:
                 path.handle_timer(now)
                 self._touched[path] = None
-            else:
-                self._timers.set(path, deadline)  # it had moved
-        self._run_turn(now)
+        if self._touched:
+            self._run_turn(now)
+        else:
+            self._timers.arm()
 
     def _on_soon(self) -> None:
         self._soon = None
@@ -309,6 +314,9 @@ class QuicEndpoint:
         path.fill(now)
         # What the owner handed over just now leaves here: no second round for it.
         self._touched.pop(path, None)
+        self._flush(path, now)
+
+    def _flush(self, path: QuicPath, now: float) -> None:
         datagrams = path.flush(now)
         if datagrams:
             self._port.send(datagrams)
@@ -317,6 +325,8 @@ class QuicEndpoint:
         if path.is_over:
             self._timers.forget(path)
             self._demux.remove(path)
+            if not self._in_turn:
+                self._touched[path] = None  # a turn must follow: it closes a client's socket
         else:
             self._timers.set(path, path.deadline())
 

@@ -152,6 +152,7 @@ class FastReceive(PathConnection):
     def _take_ack(self, space: QuicPacketSpace, ack: Ack, now: float) -> None:
         ranges, delay = ack
         acknowledge(self._loss, space, ranges, (delay << self._remote_ack_delay_exponent) / 1_000_000, now)
+        self._follow_rtt()
 
     def _take_piece(self, piece: Piece, plain: bytes) -> None:
         stream_id, offset, begin, end = piece
