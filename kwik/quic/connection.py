@@ -35,7 +35,7 @@ from kwik.kdp.facts import PathFacts
 from kwik.quic.congestion import lost_packets
 from kwik.quic.ends import LONGEST_DETAIL, EndKind, PathEnd
 from kwik.quic.limits import QuicLimits
-from kwik.quic.pacer import QuantumPacer
+from kwik.quic.pacer import QuantumPacer, batch_time
 from kwik.quic.pipes import PipeReceiver
 from kwik.quic.trust import refuse_other_purpose
 
@@ -164,6 +164,11 @@ class PathConnection(QuicConnection):
             return None
         # In the order of sending; what precedes the first one are a few pure acknowledgements.
         return next((packet.sent_time for packet in space.sent_packets.values() if packet.is_ack_eliciting), None)
+
+    @property
+    def patience_s(self) -> float:
+        """A small part of the round trip: what may be added to it for the sake of fewer turns. 0 on short paths."""
+        return batch_time(self._loss._rtt_min) if self._loss._rtt_initialized else 0.0
 
     def owes_only_ack(self, now: float) -> bool:
         """True when, of all the timers, that of an ACK alone has passed; directly after `get_timer`."""

@@ -186,6 +186,8 @@ class QuicEndpoint:
             if path is not None:
                 path.receive(data, address, now)
                 self._touched[path] = None
+        if self._only is not None:
+            self._port.patience_s = self._only.patience_s
         self._run_turn(now)
 
     def _on_due(self) -> None:
