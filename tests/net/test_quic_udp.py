@@ -96,3 +96,56 @@ async def test_a_batch_is_bounded(sockets):
     assert [data for batch in batches for data, _ in batch] == [b"%d" % number for number in range(udp.BATCH + 6)]
     assert batches[0][0][1] == far.getsockname()
     port.close()
+
+
+async def test_a_steady_flow_is_read_by_the_clock(sockets, monkeypatch):
+    near, far = sockets
+    monkeypatch.setattr(udp, "STEADY_READS", 3)
+    batches: list[list[Datagram]] = []
+    loop = asyncio.get_running_loop()
+    port = UdpPort(near, loop, far.getsockname())
+    port.start(batches.append, lambda error: None)
+
+    async def one(name: bytes) -> None:
+        seen = len(batches)
+        far.sendto(name, near.getsockname())
+        async with asyncio.timeout(10):
+            while len(batches) == seen:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+    for _ in range(9):
+        await one(b"without patience")
+    assert port._rest is None
+    port.patience_s = 5.0
+    for _ in range(3):
+        await one(b"at once")
+    assert port._rest is not None
+    for _ in range(2):
+        far.sendto(b"later", near.getsockname())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert [data for data, _ in batches[-1]] == [b"at once"]
+    port._rest.cancel()
+    port._look()  # its time has come
+    assert [data for data, _ in batches[-1]] == [b"later"] * 2
+    assert port._rest is not None
+    far.sendto(b"alone", near.getsockname())
+    port._rest.cancel()
+    port._look()
+    assert port._rest is None
+    await one(b"at once again")
+    port.close()
+
+
+async def test_closing_ends_the_rest(sockets):
+    near, far = sockets
+    port = UdpPort(near, asyncio.get_running_loop(), far.getsockname())
+    port.start(lambda batch: port.close(), lambda error: None)
+    port.patience_s, port._steady, port._read_at = 5.0, 100, asyncio.get_running_loop().time()
+    far.sendto(b"x", near.getsockname())
+    async with asyncio.timeout(10):
+        while near.fileno() >= 0:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert port._rest is None
+    port._look()
+    assert port._rest is None
