@@ -8,6 +8,7 @@ more than a packet.
 
 import asyncio
 import contextlib
+import errno
 import socket
 import sys
 from collections import deque
@@ -26,8 +27,15 @@ BUFFER_BYTES = 4 * 1024 * 1024
 QUEUE_DATAGRAMS = 1024
 LARGEST_UDP_BYTES = 65_535
 
-# Numbers from <linux/in.h> and <linux/in6.h>; Python names only some of them.
+FEWEST_SEGMENTS, MOST_SEGMENTS = 3, 48
+"""Datagrams that the kernel cuts out of one piece: below, it costs more than it gains; above, it may be too much."""
+LARGEST_PIECE_BYTES = 60_000
+
+# Numbers from <linux/in.h>, <linux/in6.h> and <linux/udp.h>; Python names only some of them.
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DO = 10, 23, 2
+_SOL_UDP, _UDP_SEGMENT = 17, 103
+_CANNOT_CUT = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
+"""What a card without checksums, a short route or an old kernel answers."""
 
 
 class DatagramPort(Protocol):
@@ -57,11 +65,11 @@ class UdpPort:
         self.patience_s = 0.0
         self._socket = sock
         self._loop = loop
+        self._cuts = _can_cut(sock)
         self._read_at = 0.0
         self._steady = 0
         self._rest: asyncio.TimerHandle | None = None
         self._remote = remote
-        self._buffer = memoryview(bytearray(LARGEST_UDP_BYTES))
         self._waiting: deque[Datagram] = deque()
         self._on_batch: Callable[[list[Datagram]], None] | None = None
         self._on_error: Callable[[OSError], None] | None = None
@@ -105,8 +113,14 @@ class UdpPort:
         if self._waiting:
             self._enqueue(datagrams)
             return
-        for index, datagram in enumerate(datagrams):
-            if not self._send_one(datagram):
+        index = 0
+        while index < len(datagrams):
+            count = run_length(datagrams, index) if self._cuts else 1
+            if count >= FEWEST_SEGMENTS and self._send_run(datagrams[index : index + count]):
+                index += count
+            elif self._send_one(datagrams[index]):
+                index += 1
+            else:
                 self._enqueue(datagrams[index:])
                 self._loop.add_writer(self._socket.fileno(), self._writable)
                 return
@@ -134,6 +148,18 @@ class UdpPort:
             # An earlier ICMP message, a missing route, EMSGSIZE: loss, for all that QUIC cares.
             self.dropped += 1
             self._complain(error)
+        return True
+
+    def _send_run(self, run: list[Datagram]) -> bool:
+        """Send datagrams of one length to one address in a single call; False: try one by one, which tells why."""
+        sizes = [(_SOL_UDP, _UDP_SEGMENT, len(run[0][0]).to_bytes(2, sys.byteorder))]
+        address = [] if self._remote is not None else [run[0][1]]
+        try:
+            self._socket.sendmsg([data for data, _ in run], sizes, 0, *address)
+        except OSError as error:
+            if error.errno in _CANNOT_CUT:
+                self._cuts = False
+            return False
         return True
 
     def _enqueue(self, datagrams: list[Datagram]) -> None:
@@ -173,16 +199,15 @@ class UdpPort:
     def _take_batch(self) -> int:
         """Hand over what is there; the number of datagrams."""
         batch: list[Datagram] = []
-        buffer, remote, sock = self._buffer, self._remote, self._socket
+        remote, sock = self._remote, self._socket
         failure: OSError | None = None
         try:
             for _ in range(BATCH):
+                # Python cuts the buffer to size: cheaper than a shared one and a copy out of it.
                 if remote is None:
-                    size, address = sock.recvfrom_into(buffer)
-                    batch.append((bytes(buffer[:size]), address))
+                    batch.append(sock.recvfrom(LARGEST_UDP_BYTES))
                 else:
-                    size = sock.recv_into(buffer)
-                    batch.append((bytes(buffer[:size]), remote))
+                    batch.append((sock.recv(LARGEST_UDP_BYTES), remote))
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
@@ -196,6 +221,30 @@ class UdpPort:
     def _complain(self, error: OSError) -> None:
         if self._on_error is not None:
             self._on_error(error)
+
+
+def run_length(datagrams: list[Datagram], start: int) -> int:
+    """How many from there on are of one length and go to one address; the last may be shorter."""
+    data, address = datagrams[start]
+    size = len(data)
+    most = min(len(datagrams), start + MOST_SEGMENTS, start + LARGEST_PIECE_BYTES // max(size, 1))
+    at = start + 1
+    while at < most and datagrams[at][1] == address and len(datagrams[at][0]) <= size:
+        at += 1
+        if len(datagrams[at - 1][0]) < size:
+            break
+    return at - start
+
+
+def _can_cut(sock: socket.socket) -> bool:
+    """Whether the kernel cuts one piece into datagrams (UDP generic segmentation offload, Linux 4.18)."""
+    if sys.platform != "linux":
+        return False
+    try:
+        sock.getsockopt(_SOL_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
 
 
 def _set_options(sock: socket.socket, family: int) -> None:
