@@ -209,6 +209,15 @@ class QuicPath:
         if due is not None and now >= due:
             self.connection.handle_timer(now)
 
+    def owes_only_ack(self, now: float) -> bool:
+        """True when `deadline` has passed for the sake of an ACK alone, which is no news for the owner."""
+        return self._handshake_until is None and self.connection.owes_only_ack(now)
+
+    @property
+    def patience_s(self) -> float:
+        """How long datagrams of a steady flow may wait for more before they are read, hardly noticed on this path."""
+        return self.connection.patience_s
+
     def refused_by_network(self, detail: str) -> None:
         """The network says that nobody is there. Believed only while connecting: later silence decides."""
         if not self.connection.is_started:

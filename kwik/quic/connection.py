@@ -16,6 +16,7 @@ import aioquic
 from aioquic import tls
 from aioquic._buffer import Buffer, BufferReadError
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.congestion.base import K_GRANULARITY
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     MAX_STREAM_DATA_FRAME_CAPACITY,
@@ -34,7 +35,7 @@ from kwik.kdp.facts import PathFacts
 from kwik.quic.congestion import lost_packets
 from kwik.quic.ends import LONGEST_DETAIL, EndKind, PathEnd
 from kwik.quic.limits import QuicLimits
-from kwik.quic.pacer import QuantumPacer
+from kwik.quic.pacer import QuantumPacer, batch_time
 from kwik.quic.pipes import PipeReceiver
 from kwik.quic.trust import refuse_other_purpose
 
@@ -42,6 +43,12 @@ BINDING_KEY = b"kwik/1 binding"
 CRYPTO_ERRORS = range(QuicErrorCode.CRYPTO_ERROR, QuicErrorCode.CRYPTO_ERROR + 256)
 PACKET_OVERHEAD_BYTES = 40
 """Short header, STREAM frame header and AEAD tag, rounded up: a datagram carries its size less this."""
+
+ACK_DELAY_SHARE = 8
+"""An ACK may wait for this part of the round trip: each one costs both sides as much as a packet of data."""
+LONGEST_ACK_DELAY_S = 0.005
+QUICK_PACKETS = 256
+"""So many packets are acknowledged after aioquic's millisecond, so that slow start is not held back."""
 
 # aioquic reports hostile packets as warnings; without a configured log they must not reach the terminal.
 logging.getLogger("quic").addHandler(logging.NullHandler())
@@ -158,6 +165,19 @@ class PathConnection(QuicConnection):
         # In the order of sending; what precedes the first one are a few pure acknowledgements.
         return next((packet.sent_time for packet in space.sent_packets.values() if packet.is_ack_eliciting), None)
 
+    @property
+    def patience_s(self) -> float:
+        """A small part of the round trip: what may be added to it for the sake of fewer turns. 0 on short paths."""
+        return batch_time(self._loss._rtt_min) if self._loss._rtt_initialized else 0.0
+
+    def owes_only_ack(self, now: float) -> bool:
+        """True when, of all the timers, that of an ACK alone has passed; directly after `get_timer`."""
+        if not self._handshake_confirmed or self._state is not QuicConnectionState.CONNECTED or self._close_pending:
+            return False
+        at = self._spaces[tls.Epoch.ONE_RTT].ack_at
+        others = (self._close_at, self._loss_at, self._pacing_at, self._path_validation_deadline())
+        return at is not None and at <= now and not any(other is not None and other <= now for other in others)
+
     # ------------------------------------------------------------ sending
 
     def write(self, pipe: int, data: bytes) -> None:
@@ -229,6 +249,15 @@ class PathConnection(QuicConnection):
         self.last_packet_at = context.time
         self.packet_bytes += len(plain)
         return super()._payload_received(context, plain, crypto_frame_required)
+
+    def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        super()._handle_ack_frame(context, frame_type, buf)
+        self._follow_rtt()
+
+    def _follow_rtt(self) -> None:
+        """Let ACKs wait longer on a longer path, once slow start is over (RFC 9000 §13.2.2 leaves it to us)."""
+        if self._handshake_confirmed and self._spaces[tls.Epoch.ONE_RTT].largest_received_packet >= QUICK_PACKETS:
+            self._ack_delay = min(max(K_GRANULARITY, self._loss._rtt_min / ACK_DELAY_SHARE), LONGEST_ACK_DELAY_S)
 
     def _update_traffic_key(
         self, direction: tls.Direction, epoch: tls.Epoch, cipher_suite: tls.CipherSuite, secret: bytes

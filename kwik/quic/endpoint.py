@@ -16,6 +16,7 @@ from kwik.errors import ErrorCode
 from kwik.quic.adapter import Address, Datagram, PathEvents, QuicPath
 from kwik.quic.connection import PathConnection
 from kwik.quic.demux import Demux, Newcomer, refusal
+from kwik.quic.fast import connection_class
 from kwik.quic.limits import QuicLimits
 from kwik.quic.timers import PathTimers
 from kwik.quic.tls import ClientTls, ServerTls
@@ -113,7 +114,7 @@ class QuicEndpoint:
         if self._only is not None or self._accept is not None:
             raise RuntimeError("a client's endpoint has exactly one path")
         now = self._loop.time()
-        connection = PathConnection(configuration=tls.configuration(self.limits), limits=self.limits)
+        connection = connection_class()(configuration=tls.configuration(self.limits), limits=self.limits)
         path = self._only = self._new_path(connection, now)
         path.attach(accept(path))
         connection.connect(remote, now)
@@ -185,18 +186,25 @@ class QuicEndpoint:
             if path is not None:
                 path.receive(data, address, now)
                 self._touched[path] = None
+        if self._only is not None:
+            self._port.patience_s = self._only.patience_s
         self._run_turn(now)
 
     def _on_due(self) -> None:
         now = self._loop.time()
         for path in self._timers.take_due(now):
             deadline = path.deadline()
-            if deadline is not None and deadline <= now:
+            if deadline is None or deadline > now:
+                self._timers.set(path, deadline)  # it had moved
+            elif path.owes_only_ack(now):
+                self._guarded(path, self._flush, now)
+            else:
                 path.handle_timer(now)
                 self._touched[path] = None
-            else:
-                self._timers.set(path, deadline)  # it had moved
-        self._run_turn(now)
+        if self._touched:
+            self._run_turn(now)
+        else:
+            self._timers.arm()
 
     def _on_soon(self) -> None:
         self._soon = None
@@ -222,7 +230,7 @@ class QuicEndpoint:
         if self._demux.is_full(self.limits):
             self._port.send([(refusal(newcomer), address)])
             return None
-        connection = PathConnection(
+        connection = connection_class()(
             configuration=self._tls.configuration(self.limits),
             limits=self.limits,
             original_destination_connection_id=newcomer.destination_id,
@@ -308,6 +316,9 @@ class QuicEndpoint:
         path.fill(now)
         # What the owner handed over just now leaves here: no second round for it.
         self._touched.pop(path, None)
+        self._flush(path, now)
+
+    def _flush(self, path: QuicPath, now: float) -> None:
         datagrams = path.flush(now)
         if datagrams:
             self._port.send(datagrams)
@@ -316,6 +327,8 @@ class QuicEndpoint:
         if path.is_over:
             self._timers.forget(path)
             self._demux.remove(path)
+            if not self._in_turn:
+                self._touched[path] = None  # a turn must follow: it closes a client's socket
         else:
             self._timers.set(path, path.deadline())
 

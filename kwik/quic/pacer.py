@@ -14,14 +14,24 @@ SLOW_START_GAIN = 2.0
 """The same in slow start, where the window doubles within a round trip and pacing must not hold it back."""
 QUANTUM_S = 0.001
 """Shortest sleep of the pacer; also the granularity of epoll in Python."""
-BURST_S = 0.002
-"""Credit that may be saved up, seconds at the pacing rate; twice the quantum, so that a late wake-up loses nothing."""
+LONGEST_QUANTUM_S = 0.0025
+"""The same on long paths."""
+QUANTUM_SHARE = 16
+"""In between, a sleep is this part of the round trip."""
+BURST_QUANTA = 2
+"""Quanta of credit that may be saved up, so that a late wake-up loses nothing."""
 BURST_PACKETS = 10
 """Least credit that may be saved up: the initial window of RFC 9002 §7.2."""
 MOST_PACKETS = 128
 """Most credit that may be saved up: building so many packets takes some milliseconds, and the loop must breathe."""
 SLOWEST_PACKET_S = 1.0
 FASTEST_PACKET_S = 1e-7
+
+
+def batch_time(round_trip_s: float) -> float:
+    """How long packets may be held for the sake of larger batches; 0 where the event loop's granularity is too much."""
+    held_s = round_trip_s / QUANTUM_SHARE
+    return 0.0 if held_s < QUANTUM_S else min(held_s, LONGEST_QUANTUM_S)
 
 
 class QuantumPacer(QuicPacketPacer):
@@ -34,6 +44,7 @@ class QuantumPacer(QuicPacketPacer):
         super().__init__(max_datagram_size=max_datagram_size)
         self._controller = controller
         self._shut_until: float | None = None
+        self._quantum_s = QUANTUM_S
 
     # The supertype says float and returns None as well.
     def next_send_time(self, now: float) -> float | None:  # type: ignore[override]
@@ -49,7 +60,7 @@ class QuantumPacer(QuicPacketPacer):
         # A thousandth less than a packet, so that rounding does not cost a whole sleep.
         if self.bucket_time >= 0.999 * packet_s:
             return None
-        self._shut_until = now + max(packet_s - self.bucket_time, QUANTUM_S)
+        self._shut_until = now + max(packet_s - self.bucket_time, self._quantum_s)
         return self._shut_until
 
     def update_after_send(self, now: float) -> None:
@@ -71,5 +82,7 @@ class QuantumPacer(QuicPacketPacer):
         if self.packet_time is None:
             self.bucket_time = BURST_PACKETS * packet_s
         self.packet_time = packet_s
-        self.bucket_max = min(max(BURST_S, BURST_PACKETS * packet_s), MOST_PACKETS * packet_s)
+        self._quantum_s = max(QUANTUM_S, batch_time(smoothed_rtt))
+        saved_s = max(BURST_QUANTA * self._quantum_s, BURST_PACKETS * packet_s)
+        self.bucket_max = min(saved_s, MOST_PACKETS * packet_s)
         self.bucket_time = min(self.bucket_time, self.bucket_max)

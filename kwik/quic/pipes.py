@@ -23,21 +23,28 @@ class PipeReceiver(QuicStreamReceiver):
         self._starts: list[int] = []  # sorted; the pieces are disjoint and all lie above _buffer_start
         self._pieces: list[bytes] = []
 
+    @property
+    def pieces(self) -> int:
+        """Out-of-order pieces that are held."""
+        return len(self._starts)
+
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
         """Take one frame; what became contiguous comes back. Raises QuicConnectionError beyond MAX_PIECES."""
-        start, data = frame.offset, frame.data
+        data = self.take(frame.offset, frame.data)
+        return StreamDataReceived(data=data, end_stream=False, stream_id=self._stream_id or 0) if data else None
+
+    def take(self, start: int, data: bytes) -> bytes:
+        """Take bytes at offset `start`; what became contiguous, perhaps nothing, comes back. Raises as above."""
         end = start + len(data)
         self.highest_offset = max(self.highest_offset, end)
         if start != self._buffer_start or self._starts:
             if end <= self._buffer_start:
-                return None
+                return b""
             self._insert(max(start, self._buffer_start), end, start, data)
             data = self._take_front()
             end = self._buffer_start + len(data)
-        if not data:
-            return None
         self._buffer_start = end
-        return StreamDataReceived(data=data, end_stream=False, stream_id=self._stream_id or 0)
+        return data
 
     def _insert(self, start: int, end: int, base: int, data: bytes) -> None:
         """Keep those parts of [start, end) that are not held yet; `data` begins at offset `base`."""

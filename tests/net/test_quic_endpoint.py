@@ -316,6 +316,20 @@ async def test_on_turn_sees_all_paths_of_a_turn_and_its_answers_leave_with_it(pl
     assert turns[0] == {place.paths[0]}
 
 
+async def test_an_ack_that_falls_due_takes_no_turn(place):
+    server = await place.listen()
+    events = Recorder()
+    path = await place.connect(server.local_address, events)
+    await until(lambda: len(place.events) == 1 and "up" in place.events[0].words and "up" in events.words)
+    await asyncio.sleep(0.1)
+    turns: list[set[QuicPath]] = []
+    path.endpoint.on_turn = lambda paths, now: turns.append(paths)
+    loss = place.paths[0].connection._loss
+    place.paths[0].send(0, b"x")
+    await until(lambda: events.got(0) == b"x" and not loss.bytes_in_flight)
+    assert len(turns) == 1
+
+
 async def test_a_raising_owner_loses_its_path_and_nobody_elses(place):
     place.expected_failures = 1
     server = await place.listen()

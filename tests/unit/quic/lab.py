@@ -7,6 +7,7 @@ from collections.abc import Callable
 from kwik.quic import ClientTls, PathEnd, QuicLimits, QuicPath, ServerTls
 from kwik.quic.certs import Issued, issue, make_ca
 from kwik.quic.connection import PathConnection
+from kwik.quic.fast import connection_class
 
 CLIENT, SERVER = ("192.0.2.1", 1111), ("192.0.2.2", 4433)
 START = 1000.0
@@ -91,17 +92,20 @@ class Lab:
         client_limits: QuicLimits | None = None,
         server_limits: QuicLimits | None = None,
         delay_s: float = 0.025,
+        kind: type[PathConnection] | None = None,
     ) -> None:
+        kind = kind or connection_class()
         self.now = START
         self.delay_s = delay_s
+        self.client_address = CLIENT
         self.client_events, self.server_events = Recorder(), Recorder()
         limits = client_limits or QuicLimits()
-        connection = PathConnection(configuration=(client or client_tls()).configuration(limits), limits=limits)
+        connection = kind(configuration=(client or client_tls()).configuration(limits), limits=limits)
         self.client = QuicPath(connection, limits, started_at=self.now, local_address=CLIENT)
         self.client.attach(self.client_events)
         limits = server_limits or QuicLimits()
         self.server = QuicPath(
-            PathConnection(
+            kind(
                 configuration=(server or server_tls()).configuration(limits),
                 limits=limits,
                 original_destination_connection_id=connection.original_destination_connection_id,
@@ -127,11 +131,18 @@ class Lab:
             other = self.server if path is self.client else self.client
             for data, _ in path.flush(self.now):
                 self.wire.append((self.now, "up" if path is self.client else "down", len(data)))
-                if not self.drops(path, data):
-                    self._count += 1
-                    at = self.now + self.delay_s + self.extra_delay()
-                    heapq.heappush(self._heap, (at, self._count, other, data))
+                self.carry(other, data)
             path.dispatch(self.now)
+
+    def carry(self, other: QuicPath, data: bytes) -> None:
+        """Bring one datagram to the `other` side, or not."""
+        if not self.drops(self.client if other is self.server else self.server, data):
+            self.deliver(other, data, self.extra_delay())
+
+    def deliver(self, other: QuicPath, data: bytes, extra_s: float) -> None:
+        """It will arrive so much later than usual."""
+        self._count += 1
+        heapq.heappush(self._heap, (self.now + self.delay_s + extra_s, self._count, other, data))
 
     def step(self) -> bool:
         """The next thing that happens; False when nothing ever will."""
@@ -148,7 +159,7 @@ class Lab:
             path.handle_timer(self.now)
         else:
             heapq.heappop(self._heap)
-            path.receive(data, CLIENT if path is self.server else SERVER, self.now)
+            path.receive(data, self.client_address if path is self.server else SERVER, self.now)
         self.pump(path)
         return True
 

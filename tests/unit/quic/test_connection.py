@@ -5,7 +5,7 @@ import pytest
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
-from aioquic.tls import Context
+from aioquic.tls import Context, Epoch
 
 from kwik.quic import QuicLimits
 from kwik.quic.adapter import EndKind
@@ -185,3 +185,37 @@ def test_more_than_the_credit_ends_the_path():
     assert lab.client_events.end is not None
     assert lab.client_events.end.kind is EndKind.ERROR
     assert lab.client_events.end.code == 3  # FLOW_CONTROL_ERROR
+
+
+def test_acks_wait_for_a_part_of_the_round_trip_after_a_while():
+    lab = Lab(delay_s=0.016).up()
+    client = lab.client.connection
+    assert client._ack_delay == pytest.approx(0.001)
+    lab.server.send(1, bytes(400_000))
+    lab.pump(lab.server)
+    lab.run(2.0)
+    lab.client.ping(1)
+    lab.pump(lab.client)
+    lab.run(0.5)
+    assert client._ack_delay == pytest.approx(0.004, rel=0.05)
+
+
+def test_a_due_ack_alone_is_no_news():
+    lab = Lab().up()
+    client = lab.client.connection
+    lab.server.send(0, b"hello")
+    lab.pump(lab.server)
+    lab.run_until(lambda: lab.client_events.got(0) == b"hello")
+    due = lab.client.deadline()
+    assert due == client._spaces[Epoch.ONE_RTT].ack_at
+    assert due is not None
+    assert not lab.client.owes_only_ack(due - 1e-4)
+    assert lab.client.owes_only_ack(due + 1e-6)
+    client._loss_at = due
+    assert not lab.client.owes_only_ack(due + 1e-6)
+    lab.client.deadline()
+    client._pacing_at = due
+    assert not lab.client.owes_only_ack(due + 1e-6)
+    client._pacing_at = None
+    lab.client.close(1, "", lab.now)
+    assert not lab.client.owes_only_ack(due + 1e-6)

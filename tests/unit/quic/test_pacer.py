@@ -4,7 +4,7 @@ import pytest
 from aioquic.quic.congestion.base import QuicCongestionControl
 
 from kwik.quic.congestion import CountingCubic, CountingReno, lost_packets
-from kwik.quic.pacer import GAIN, MOST_PACKETS, SLOW_START_GAIN, QuantumPacer
+from kwik.quic.pacer import GAIN, MOST_PACKETS, SLOW_START_GAIN, QuantumPacer, batch_time
 
 
 def make(window: int, rtt_s: float, *, slow_start: bool = False) -> QuantumPacer:
@@ -44,13 +44,19 @@ def test_at_most_a_thousand_wake_ups_a_second():
 
 
 def test_an_acknowledgement_in_between_does_not_release_single_packets():
-    pacer = make(1_000_000, 0.02)
+    pacer = make(1_000_000, 0.01)
     while pacer.next_send_time(now=1.0) is None:
         pacer.update_after_send(now=1.0)
     shut_until = pacer.next_send_time(now=1.0)
     assert shut_until == pytest.approx(1.001)
     assert pacer.next_send_time(now=1.0005) == shut_until
     assert pacer.next_send_time(now=1.0011) is None
+
+
+def test_quanta_are_longer_where_the_round_trip_is():
+    assert [batch_time(rtt_s) for rtt_s in (0.001, 0.015, 0.032, 0.04, 1.0)] == [0.0, 0.0, 0.002, 0.0025, 0.0025]
+    _, sleeps = run(make(4_000_000, 0.2), 2.0)
+    assert sleeps <= 801
 
 
 def test_bursts_are_bounded():
