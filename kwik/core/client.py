@@ -81,6 +81,7 @@ class ClientCore:
         self._is_closed = False
         self._is_stale = False
         self._is_due = True
+        self._is_hurried = False
         self._told_over: list[int] = []
         self._timer = _Timer()
         self._data.hints.may_find_more = self._may_find_more
@@ -145,7 +146,8 @@ class ClientCore:
     def on_room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         """What goes out on the path now, control first."""
         self._tick(now, light=True)
-        self._settle()
+        if not self._is_hurried:
+            self._settle()
         messages = self._messages.get(path)
         output: list[tuple[int, bytes]] = []
         if messages:
@@ -200,6 +202,7 @@ class ClientCore:
 
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""
+        self._is_hurried = False
         for key in self._told_over:
             self._data.ended.pop(key, None)
         self._settle()
@@ -216,6 +219,21 @@ class ClientCore:
         key = self._data.dial(now, replicas)
         self._idle_since = None
         return key
+
+    def open_now(self, key: PortKey, now: Instant) -> PathId | None:
+        """Queue OPEN of a new stream at once, if it can be; returns the path.
+
+        Room that is offered on it before the next actions() is used without any other decision: those can wait until
+        the request has left.
+        """
+        self._tick(now)
+        path = self._data.open_now(key, now)
+        self._is_hurried = path is not None
+        return path
+
+    def may_open_now(self) -> bool:
+        """Whether a dial would not have to wait for a path. Changes nothing; may be asked by another thread."""
+        return not self._is_closed and self._data.may_open_now()
 
     def flush(self, key: PortKey, replicas: int, token: int, now: Instant) -> None:
         """Flushed(token) when so many replicas have taken everything written so far (0: all)."""

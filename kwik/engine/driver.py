@@ -125,13 +125,14 @@ class Driver:
                 if (bridge := self.bridges.get(key)) is not None:
                     bridge.pump()
             for _ in range(ROUNDS_PER_TURN):
+                # First of all: who waits has its bytes now, and what it answers is decided upon together with the rest.
+                if self.handover is not None:
+                    self.handover.settle()
                 actions = self.core.actions()
                 if not actions or self._closed:
                     break
                 for action in actions:
                     PERFORM[type(action)](self, action)
-                if self.handover is not None:
-                    self.handover.settle()
             else:
                 self.step_soon()
         except Exception:  # noqa: BLE001 - logged
@@ -147,6 +148,19 @@ class Driver:
         woken, self.woken = self.woken, {}
         for home in woken:
             home.flush()
+
+    def send_first(self, number: PathId) -> None:
+        """Have this path send what is queued for it before anything else is looked at. Not from inside a turn."""
+        path = self.paths.find(number)
+        if path is None or path.endpoint is None or self._in_step or self._closed:
+            return
+        self._in_step = True
+        try:
+            path.wants_room = True
+            path.endpoint.schedule_flush(path)
+            path.endpoint.flush()
+        finally:
+            self._in_step = False
 
     def step_soon(self) -> None:
         """Step in the loop's next turn, once."""

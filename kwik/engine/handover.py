@@ -16,32 +16,56 @@ from kwik.engine.watch import Watcher
 
 PAUSE_S: Final = 100e-6
 """What it takes to wake a thread on another processor and let it read; half of it was over too soon."""
-ACCEPT_PAUSE_S: Final = 400e-6
+ACCEPT_PAUSE_S: Final = 2e-3
 """A new stream: its application starts a task, and is woken and put off several times before it can answer."""
+MIN_ACCEPT_PAUSE_S: Final = 100e-6
+RETRY_ACCEPTS: Final = 16
+"""Applications that do not answer at once are not waited for; this often they may show that they do by now."""
 _LARGEST_FD: Final = 1024
 """select(), the only call with microseconds, knows no numbers from here on."""
 
 
 class HandOver:
-    """Event loop's thread only."""
+    """Event loop's thread only. `loop_fd` is readable when the loop has something else to do: that ends a pause."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, loop_fd: int = -1) -> None:
         self._watcher = watcher
+        self._loop_fd = loop_fd
         self._limit_s = 0.0
+        self._accept_s = ACCEPT_PAUSE_S
+        self._accepts = 0
+        self._is_accept = False
 
     def note(self, limit_s: float = PAUSE_S) -> None:
         """An application that has waited was given something; its answer may take so long."""
         self._limit_s = max(self._limit_s, limit_s)
 
+    def note_accept(self) -> None:
+        """An application was given a new stream; how long its answer may take is learned."""
+        self._is_accept = True
+        self._accepts += 1
+        self.note(self._accept_s if self._accepts % RETRY_ACCEPTS else ACCEPT_PAUSE_S)
+
     def settle(self) -> None:
         """If somebody was given something: let them run, and take what they answer at once."""
         limit_s, self._limit_s = self._limit_s, 0.0
+        is_accept, self._is_accept = self._is_accept, False
         if not limit_s:
             return
         self._watcher.poll()  # the first event of a new pair, which tells nothing, must not end the sleep
-        descriptor = self._watcher.fileno()
-        if 0 <= descriptor < _LARGEST_FD:
-            select.select([descriptor], [], [], limit_s)
-        else:
-            time.sleep(limit_s)
+        began_at = time.perf_counter()
+        answered = self._pause(limit_s)
+        if is_accept:
+            took_s = time.perf_counter() - began_at
+            wanted_s = 2 * took_s if answered else self._accept_s / 2
+            self._accept_s = min(ACCEPT_PAUSE_S, max(MIN_ACCEPT_PAUSE_S, wanted_s))
         self._watcher.poll()
+
+    def _pause(self, limit_s: float) -> bool:
+        """True if an application has answered."""
+        descriptor = self._watcher.fileno()
+        numbers = [number for number in (descriptor, self._loop_fd) if 0 <= number < _LARGEST_FD]
+        if descriptor not in numbers:
+            time.sleep(limit_s)
+            return False
+        return descriptor in select.select(numbers, [], [], limit_s)[0]

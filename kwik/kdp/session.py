@@ -306,6 +306,19 @@ class DataSession:
         self.touch(stream)
         return key
 
+    def open_now(self, key: int, now: Instant) -> PathId | None:
+        """Place a new stream without waiting for settle(); the path, if there is one for it."""
+        stream = self.streams.get(key)
+        if stream is None or stream.phase is not Phase.PENDING:
+            return None
+        self._place(stream, now)
+        return None if stream.anchor is None else stream.anchor.opened_on
+
+    def may_open_now(self) -> bool:
+        """Whether a server could be sent OPEN at once, and memory is left for the stream."""
+        able = any(not path.is_silent and not path.is_draining for path in list(self._admitted.values()))
+        return able and self.pool.has_room(2 * granting.guarantee_bytes(self.config.block_bytes))
+
     def drop(self, stream: ClientStream) -> None:
         """The stream is over; it can be looked at until the actions of this turn are performed."""
         self.wants.forget(stream.key)
@@ -405,6 +418,8 @@ class DataSession:
         if able:
             best = min(able, key=lambda path: (path.rtt_s * (1 + path.outstanding_bytes / 65536), path.id))
             failover.open_on(stream, best, frames.MODE_FIRST, now)
+            # Now, not when OPEN has left: what the application says at once leaves with it.
+            self.actions.append(StreamSent(stream.key))
 
     def _wake_upstream(self, stream: ClientStream) -> None:
         for view in stream.usable_views():
@@ -589,5 +604,3 @@ class DataSession:
         if stream is None or view is None:
             return
         view.open_sent = True
-        if view is stream.anchor:
-            self.actions.append(StreamSent(stream.key))
