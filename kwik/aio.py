@@ -53,6 +53,8 @@ Service = str | tuple[str, int]
 """A service's name, "host:port" or (host, port)."""
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Upstream = Callable[[], Awaitable[socket.socket]]
+HANDSHAKE_S = 0.005
+"""The first packet of a handshake has left by then, and its answer has not come."""
 _NO_LOOP = "the event loop that started the server has ended"
 
 
@@ -178,7 +180,9 @@ class DialPlan:
         return handover.taken()
 
     async def _dial(self, limit_s: float, handover: _Handover) -> None:
-        session = sessions_of(engine()).session(self._key)
+        current = engine()
+        current.loop.call_later(HANDSHAKE_S, _shelf(current).refill)
+        session = sessions_of(current).session(self._key)
         await session.dial(replicas=self._replicas, confirm=self._wanted.confirm, limit_s=limit_s, give=handover.give)
 
 
@@ -199,7 +203,9 @@ def _make_conn(application: socket.socket) -> Conn:
 def _shelf(current: Engine) -> Shelf[Conn]:
     """Pairs made ahead for new streams."""
     if not current.shelves:
-        current.shelves.append(Shelf(_make_conn))
+        shelf = Shelf(_make_conn)
+        current.shelves.append(shelf)
+        current.new_pair = shelf.take
     return current.shelves[0]
 
 
@@ -217,7 +223,8 @@ class _Handover:
         """From the engine."""
         application, handle = dialled
         with self._lock:
-            self._conn = Conn(fileno=application.detach()).attach(handle)
+            conn = application if isinstance(application, Conn) else _make_conn(application)
+            self._conn = conn.attach(handle)
             if self._abandoned:
                 self._conn.close()
             elif self._tell is not None:

@@ -81,7 +81,7 @@ class ClientCore:
         self._is_closed = False
         self._is_stale = False
         self._is_due = True
-        self._is_hurried = False
+        self._is_hurried = self._may_hurry = False
         self._told_over: list[int] = []
         self._timer = _Timer()
         self._data.hints.may_find_more = self._may_find_more
@@ -112,6 +112,7 @@ class ClientCore:
         self._data.on_path_writable(path, str(self._control.address_of(path) or ""))
         self._control.on_path_writable(path, binding, now)
         self._data.touch_all()
+        self._may_hurry = True
 
     def on_path_data(self, path: PathId, pipe: int, data: bytes, now: Instant) -> None:
         """Bytes of one of the server's pipes."""
@@ -199,6 +200,21 @@ class ClientCore:
         if told:
             self._actions[:] = [action for action in self._actions if not isinstance(action, PortReadable)]
         return [action.key for action in told]
+
+    def urgent(self) -> list[object]:
+        """What is to be done before anything is decided: something can leave at once, and actions() has time."""
+        if not self._may_hurry:
+            return []
+        self._may_hurry = False
+        # By now the hello was read, if it came along.
+        self._perform_control()
+        self._data.hints.early_path = self._control.early_path()
+        if not self._data.open_pending(self._now):
+            return []
+        self._is_hurried = True
+        actions = self._actions[:]
+        self._actions.clear()
+        return actions
 
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""

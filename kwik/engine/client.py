@@ -50,7 +50,14 @@ class ClientSession:
         self._core = ClientCore(service, config, facts=paths.facts, token_bytes=secrets.token_bytes, rng=rng)
         self._driver = Driver(self._core, paths)
         self._driver.handover = engine.handover
-        self._streams = ClientStreams(self._core, self._driver, service, watcher=engine.watcher, explain=self._explain)
+        self._streams = ClientStreams(
+            self._core,
+            self._driver,
+            service,
+            watcher=engine.watcher,
+            explain=self._explain,
+            new_pair=engine.new_pair,
+        )
         self._driver.attach(self, self._streams)
         self._sources = Sources(
             service, providers, rng=rng, on_sighting=self._on_sighting, on_done=self._on_discovery_done

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
             which see at once what was taken.
             """
 
+        def urgent(self) -> list[object]:
+            """What is to be done before room is offered in this turn; if anything, actions() has time until then."""
+
 
 DEFECT_PAUSE_S = 0.1
 """How soon a core that raised is asked again."""
@@ -149,6 +152,26 @@ class Driver:
         for home in woken:
             home.flush()
 
+    def _hurry(self) -> bool:
+        """Whether something is to leave before the core decides anything; step follows then, after the turn."""
+        if self._in_step or self._closed:
+            return False
+        self._in_step = True
+        try:
+            urgent = self.core.urgent()
+            for action in urgent:
+                PERFORM[type(action)](self, action)
+            if urgent and self.handover is not None:
+                self.handover.settle()
+        except Exception:  # noqa: BLE001 - logged
+            self.report(None)
+            return False
+        finally:
+            self._in_step = False
+        if urgent:
+            self.step_soon()
+        return bool(urgent)
+
     def send_first(self, number: PathId) -> None:
         """Have this path send what is queued for it before anything else is looked at. Not from inside a turn."""
         path = self.paths.find(number)
@@ -214,7 +237,8 @@ class Driver:
 
     def on_turn(self, paths: set[QuicPath], now: float) -> None:
         """QuicEndpoint.on_turn: everything that arrived was told, nothing was sent yet."""
-        self.step()
+        if not self._hurry():
+            self.step()
         self.woken.clear()  # this endpoint sends anyway, others by themselves: turns do not nest
         for path in paths:
             self._ask(path)

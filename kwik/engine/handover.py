@@ -19,6 +19,8 @@ PAUSE_S: Final = 100e-6
 ACCEPT_PAUSE_S: Final = 2e-3
 """A new stream: its application starts a task, and is woken and put off several times before it can answer."""
 MIN_ACCEPT_PAUSE_S: Final = 100e-6
+ACCEPT_FACTOR: Final = 3
+"""The next answer may take so many times as long as the last one."""
 RETRY_ACCEPTS: Final = 16
 """Applications that do not answer at once are not waited for; this often they may show that they do by now."""
 _LARGEST_FD: Final = 1024
@@ -26,7 +28,7 @@ _LARGEST_FD: Final = 1024
 
 
 class HandOver:
-    """Event loop's thread only. `loop_fd` is readable when the loop has something else to do: that ends a pause."""
+    """Event loop's thread only. `loop_fd` is readable when the loop has something else to do: it ends short pauses."""
 
     def __init__(self, watcher: Watcher, loop_fd: int = -1) -> None:
         self._watcher = watcher
@@ -53,19 +55,21 @@ class HandOver:
         if not limit_s:
             return
         self._watcher.poll()  # the first event of a new pair, which tells nothing, must not end the sleep
-        began_at = time.perf_counter()
-        answered = self._pause(limit_s)
         if is_accept:
-            took_s = time.perf_counter() - began_at
-            wanted_s = 2 * took_s if answered else self._accept_s / 2
-            self._accept_s = min(ACCEPT_PAUSE_S, max(MIN_ACCEPT_PAUSE_S, wanted_s))
+            began_at = time.perf_counter()
+            answered = self._pause([self._watcher.fileno()], limit_s)
+            self._learn(answered, time.perf_counter() - began_at)
+        else:
+            self._pause([self._watcher.fileno(), self._loop_fd], limit_s)
         self._watcher.poll()
 
-    def _pause(self, limit_s: float) -> bool:
-        """True if an application has answered."""
-        descriptor = self._watcher.fileno()
-        numbers = [number for number in (descriptor, self._loop_fd) if 0 <= number < _LARGEST_FD]
-        if descriptor not in numbers:
-            time.sleep(limit_s)
-            return False
-        return descriptor in select.select(numbers, [], [], limit_s)[0]
+    def _learn(self, answered: bool, took_s: float) -> None:
+        wanted_s = max(ACCEPT_FACTOR * took_s, 0.9 * self._accept_s) if answered else 0.7 * self._accept_s
+        self._accept_s = min(ACCEPT_PAUSE_S, max(MIN_ACCEPT_PAUSE_S, wanted_s))
+
+    def _pause(self, descriptors: list[int], limit_s: float) -> bool:
+        """True if one of them became readable."""
+        if all(0 <= descriptor < _LARGEST_FD for descriptor in descriptors):
+            return bool(select.select(descriptors, [], [], limit_s)[0])
+        time.sleep(limit_s)
+        return False

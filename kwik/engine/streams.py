@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kwik.engine.bridge import Bridge
 from kwik.engine.early import EarlyDial
 from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
-from kwik.engine.local import LocalEnd, make_pair
+from kwik.engine.local import LocalEnd, UnixEnd, make_pair
 from kwik.engine.watch import Watcher
 from kwik.errors import KwikError, StreamReset
 from kwik.types import ServiceName, service_address
@@ -41,12 +41,14 @@ class ClientStreams:
         *,
         watcher: Watcher,
         explain: Callable[[KwikError], KwikError],
+        new_pair: Callable[[], tuple[UnixEnd, socket.socket]] = make_pair,
     ) -> None:
         self._core = core
         self._driver = driver
         self.remote = socket_name(service_address(service))
         self._watcher = watcher
         self._explain = explain
+        self._new_pair = new_pair
         self._dials: dict[PortKey, _Dial] = {}
         self._adopted: dict[PortKey, asyncio.TimerHandle | None] = {}
         """Early dials that no server was found for yet, and when they are given up."""
@@ -63,7 +65,10 @@ class ClientStreams:
         key = self._core.dial(self._driver.now, replicas=replicas)
         dial = self._dials[key] = _Dial(confirm, give)
         try:
-            self._driver.turn()
+            if self._core.may_open_now():
+                self._driver.turn()
+            else:
+                self._driver.step_soon()  # discovery has its first word before
             return await dial.result
         except BaseException:
             self._give_up(key, dial)
@@ -176,7 +181,7 @@ class ClientStreams:
     # ------------------------------------------------------------ inside
 
     def _open_port(self, key: PortKey) -> Dialled:
-        end, application = make_pair()
+        end, application = self._new_pair()
         control = _Control(self._core, self, self._driver, key)
         handle = StreamHandle(self.local_name(), self.remote, control)
         registry.add(application.fileno(), handle)

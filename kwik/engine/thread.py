@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -18,6 +19,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Final, Generic, TypeVar
 
 from kwik.engine.handover import HandOver
+from kwik.engine.local import UnixEnd, make_pair
 from kwik.engine.shelf import Shelf
 from kwik.engine.watch import Watcher
 
@@ -42,6 +44,8 @@ class Engine:
         self.watcher = Watcher(self.loop)
         self.handover = HandOver(self.watcher, self._loop_fd())
         self.shelves: list[Shelf[Any]] = []
+        self.new_pair: Callable[[], tuple[UnixEnd, socket.socket]] = make_pair
+        """From a shelf, once there is one."""
         self._leavers: dict[Leaver, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped = False

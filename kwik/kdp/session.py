@@ -314,6 +314,13 @@ class DataSession:
         self._place(stream, now)
         return None if stream.anchor is None else stream.anchor.opened_on
 
+    def open_pending(self, now: Instant) -> bool:
+        """As `open_now` for every stream that waits for a server; whether there was any such."""
+        waiting = [stream for stream in self.streams.values() if stream.phase is Phase.PENDING]
+        for stream in waiting:
+            self._place(stream, now)
+        return any(stream.anchor is not None for stream in waiting)
+
     def may_open_now(self) -> bool:
         """Whether a server could be sent OPEN at once, and memory is left for the stream."""
         able = any(not path.is_silent and not path.is_draining for path in list(self._admitted.values()))
