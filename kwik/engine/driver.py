@@ -43,6 +43,9 @@ DEFECT_PAUSE_S = 0.1
 ROUNDS_PER_TURN = 64
 """Actions may ask for inputs that make further actions; more rounds than this wait for the next turn."""
 
+HURRIED_PAUSE_S = 0.002
+"""How long decisions wait, at most, when something was sent before they were made."""
+
 _log = logging.getLogger("kwik.engine")
 
 
@@ -99,6 +102,8 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
+        self._is_hurried = False
+        """The step of this turn comes a little later."""
         self._in_step = False
         self._closed = False
 
@@ -122,6 +127,7 @@ class Driver:
             self._soon.cancel()
             self._soon = None
         self._in_step = True
+        self._is_hurried = False
         delay_s = 0.0
         try:
             for key in self.core.readable():
@@ -169,15 +175,32 @@ class Driver:
         finally:
             self._in_step = False
         if urgent:
-            self.step_soon()
+            self._step_later()
         return bool(urgent)
 
+    def _step_later(self) -> None:
+        """What would be said now costs the other side more than what it is about: it is busy with the request."""
+        self._is_hurried = True
+        if self._soon is None and not self._closed:
+            self._soon = self._loop.call_later(HURRIED_PAUSE_S, self._on_soon)
+
+    def after_room(self, path: QuicPath) -> None:
+        """Room of this path was used: step once all of the turn has left."""
+        if self._is_hurried:
+            return
+        if path.endpoint is None:
+            self.step_soon()
+        else:
+            path.endpoint.after_turn(self.step)
+
     def send_first(self, number: PathId) -> None:
-        """Have this path send what is queued for it before anything else is looked at. Not from inside a turn."""
+        """Have this path send what is queued for it; all else is looked at later. Not from inside a turn."""
         path = self.paths.find(number)
         if path is None or path.endpoint is None or self._in_step or self._closed:
+            self.turn()
             return
         self._in_step = True
+        self._step_later()
         try:
             path.wants_room = True
             path.endpoint.schedule_flush(path)
@@ -250,7 +273,7 @@ class Driver:
 
     def _on_soon(self) -> None:
         self._soon = None
-        self.step()
+        self.turn()
 
     def _arm(self, delay_s: float = 0.0) -> None:
         deadline = None if self._closed else self.core.deadline()
@@ -337,10 +360,7 @@ class PathInputs:
         except Exception:  # noqa: BLE001 - logged
             path.wants_room = False
             self._driver.report(path)
-        if path.endpoint is None:
-            self._driver.step_soon()
-        else:
-            path.endpoint.after_turn(self._driver.step)
+        self._driver.after_room(path)
 
     def on_pong(self, path: QuicPath, ping_id: int, now: float) -> None:
         """See PathEvents."""

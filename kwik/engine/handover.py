@@ -69,7 +69,8 @@ class HandOver:
 
     def _pause(self, descriptors: list[int], limit_s: float) -> bool:
         """True if one of them became readable."""
-        if all(0 <= descriptor < _LARGEST_FD for descriptor in descriptors):
-            return bool(select.select(descriptors, [], [], limit_s)[0])
+        known = [descriptor for descriptor in descriptors if 0 <= descriptor < _LARGEST_FD]
+        if known:
+            return bool(select.select(known, [], [], limit_s)[0])
         time.sleep(limit_s)
         return False

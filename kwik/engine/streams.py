@@ -93,6 +93,7 @@ class ClientStreams:
         path = self._core.open_now(key, self._driver.now)
         if path is not None:
             self._driver.send_first(path)
+            return  # on_stream follows
         self._driver.turn()
         if key in self._adopted:
             loop = asyncio.get_running_loop()
