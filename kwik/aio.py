@@ -119,7 +119,8 @@ class _Dial:
 async def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
     """A new stream to the service: a blocking socket, see Conn. Cancelled, it is given up.
 
-    Returns once a server has proved its name and the request to open is on its way (see `confirm`). Raises
+    Returns once a server has proved its name and the request to open is about to leave (see `confirm`): at once on a
+    session that has a path; what goes wrong then is raised by the first call that reads or writes. Raises
     ConnectRefused, NoServers, DialTimeout and StreamReset, which say who was asked and what each answered, and
     ConfigError.
     """
