@@ -102,7 +102,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
-        self._is_hurried = False
+        self.is_hurried = False
         """The step of this turn comes a little later."""
         self._in_step = False
         self._closed = False
@@ -127,7 +127,7 @@ class Driver:
             self._soon.cancel()
             self._soon = None
         self._in_step = True
-        self._is_hurried = False
+        self.is_hurried = False
         delay_s = 0.0
         try:
             for key in self.core.readable():
@@ -151,8 +151,13 @@ class Driver:
             self._in_step = False
         self._arm(delay_s)
 
-    def turn(self) -> None:
-        """Step, and send in this very round of the loop what came of it. Not from inside a turn of QUIC."""
+    def turn(self, first: PathId | None = None) -> None:
+        """Step, and send in this very round of the loop what came of it. Not from inside a turn of QUIC.
+
+        With `first` that path sends what is queued for it, and the step follows a little later.
+        """
+        if first is not None and self._send_first(first):
+            return
         self.step()
         woken, self.woken = self.woken, {}
         for home in woken:
@@ -180,25 +185,14 @@ class Driver:
 
     def _step_later(self) -> None:
         """What would be said now costs the other side more than what it is about: it is busy with the request."""
-        self._is_hurried = True
+        self.is_hurried = True
         if self._soon is None and not self._closed:
             self._soon = self._loop.call_later(HURRIED_PAUSE_S, self._on_soon)
 
-    def after_room(self, path: QuicPath) -> None:
-        """Room of this path was used: step once all of the turn has left."""
-        if self._is_hurried:
-            return
-        if path.endpoint is None:
-            self.step_soon()
-        else:
-            path.endpoint.after_turn(self.step)
-
-    def send_first(self, number: PathId) -> None:
-        """Have this path send what is queued for it; all else is looked at later. Not from inside a turn."""
+    def _send_first(self, number: PathId) -> bool:
         path = self.paths.find(number)
         if path is None or path.endpoint is None or self._in_step or self._closed:
-            self.turn()
-            return
+            return False
         self._in_step = True
         self._step_later()
         try:
@@ -207,6 +201,7 @@ class Driver:
             path.endpoint.flush()
         finally:
             self._in_step = False
+        return True
 
     def step_soon(self) -> None:
         """Step in the loop's next turn, once."""
@@ -360,7 +355,12 @@ class PathInputs:
         except Exception:  # noqa: BLE001 - logged
             path.wants_room = False
             self._driver.report(path)
-        self._driver.after_room(path)
+        if self._driver.is_hurried:
+            return  # the step comes by itself
+        if path.endpoint is None:
+            self._driver.step_soon()
+        else:
+            path.endpoint.after_turn(self._driver.step)
 
     def on_pong(self, path: QuicPath, ping_id: int, now: float) -> None:
         """See PathEvents."""

@@ -92,7 +92,7 @@ class ClientStreams:
         bridge.start(look=True)
         path = self._core.open_now(key, self._driver.now)
         if path is not None:
-            self._driver.send_first(path)
+            self._driver.turn(path)
             return  # on_stream follows
         self._driver.turn()
         if key in self._adopted:

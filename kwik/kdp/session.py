@@ -306,25 +306,12 @@ class DataSession:
         self.touch(stream)
         return key
 
-    def open_now(self, key: int, now: Instant) -> PathId | None:
-        """Place a new stream without waiting for settle(); the path, if there is one for it."""
-        stream = self.streams.get(key)
-        if stream is None or stream.phase is not Phase.PENDING:
-            return None
-        self._place(stream, now)
-        return None if stream.anchor is None else stream.anchor.opened_on
-
-    def open_pending(self, now: Instant) -> bool:
-        """As `open_now` for every stream that waits for a server; whether there was any such."""
+    def open_pending(self, now: Instant) -> dict[int, PathId]:
+        """Place streams that wait for a server without waiting for settle(); by key, the paths of those placed."""
         waiting = [stream for stream in self.streams.values() if stream.phase is Phase.PENDING]
         for stream in waiting:
             self._place(stream, now)
-        return any(stream.anchor is not None for stream in waiting)
-
-    def may_open_now(self) -> bool:
-        """Whether a server could be sent OPEN at once, and memory is left for the stream."""
-        able = any(not path.is_silent and not path.is_draining for path in list(self._admitted.values()))
-        return able and self.pool.has_room(2 * granting.guarantee_bytes(self.config.block_bytes))
+        return {stream.key: stream.anchor.opened_on for stream in waiting if stream.anchor is not None}
 
     def drop(self, stream: ClientStream) -> None:
         """The stream is over; it can be looked at until the actions of this turn are performed."""
