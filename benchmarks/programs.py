@@ -17,6 +17,7 @@ from typing import Any
 
 import kwik
 from benchmarks.content import is_right, pieces
+from benchmarks.face import serve_face
 from benchmarks.plain import serve_plain
 from kwik import aio
 from kwik.apps.link import Link
@@ -83,6 +84,13 @@ async def _download(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 async def serve_quic(options: dict[str, Any]) -> None:
     """The baseline without Kwik."""
     endpoint = await serve_plain(options["certfile"], options["keyfile"])
+    say(address=endpoint.local_address[:2])
+    await requests(_nothing)
+
+
+async def serve_sockets(options: dict[str, Any]) -> None:
+    """The baseline with Kwik's sockets for applications."""
+    endpoint = await serve_face(_download, options["certfile"], options["keyfile"])
     say(address=endpoint.local_address[:2])
     await requests(_nothing)
 
@@ -173,7 +181,7 @@ class _Fetch:
             time.sleep(request["pauses"].pop(0)[1])
 
 
-ROLES = {"server": serve, "plain": serve_quic, "links": hold_links, "client": be_client}
+ROLES = {"server": serve, "plain": serve_quic, "face": serve_sockets, "links": hold_links, "client": be_client}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""One server: Kwik against the same QUIC without it, cold (with the handshake) and warm, in interleaved pairs.
+"""One server: Kwik against the same QUIC without it, cold (with the handshake) and warm, in interleaved runs.
 
-A pair is one transfer of each, over equal links, in alternating order, in this one warm process. The figures are the
-time to the first byte and to the last one. Kwik is used by its blocking socket; the baseline by its bare callbacks.
+A run is one transfer of each kind, over equal links, in changing order, in this one warm process. The figures are the
+time to the first byte and to the last one. Kwik is used by its blocking socket. There are two baselines on the same
+adapter: `plain`, its bare callbacks, and `face`, the same blocking socket as Kwik's (and the same asyncio application
+at the server), so that what Kwik's planes take is told from what threads and sockets take (`of face`).
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import kwik
 from benchmarks.content import is_right
+from benchmarks.face import FaceClient
 from benchmarks.figures import arguments, median, ratio_interval, table, write_json
 from benchmarks.plain import PlainClient
 from benchmarks.stage import HOST, SERVICE, Server, Stage
@@ -33,9 +37,11 @@ class Clients:
 
     kwik_server: Server
     plain_server: Server
+    face_server: Server
     cafile: str
     count: int = 0
     warm_plain: PlainClient | None = None
+    warm_face: FaceClient | None = None
 
     def kwik_cold(self, size: int) -> Times:
         """A session of its own: no other dial has this very config."""
@@ -49,20 +55,31 @@ class Clients:
     def _kwik(self, size: int, config: Config) -> Times:
         began_at = time.perf_counter()
         with kwik.dial(SERVICE, servers=[self.kwik_server.address], cafile=self.cafile, config=config) as conn:
-            conn.sendall(f"{size}\n".encode())
-            pieces, got, first_at = list[bytes](), 0, 0.0
-            while got < size and (data := conn.recv(65536)):
-                first_at = first_at or time.perf_counter()
-                pieces.append(data)
-                got += len(data)
-            ended_at = time.perf_counter()
-            assert got == size
+            first_at, ended_at = _fetch(conn, size)
             assert not conn.recv(1)
-        # Not while the clock runs: the baseline looks at nothing.
-        for piece in reversed(pieces):
-            got -= len(piece)
-            assert is_right(piece, got)
         return first_at - began_at, ended_at - began_at
+
+    def face_cold(self, size: int) -> Times:
+        """On a path of its own."""
+        began_at = time.perf_counter()
+        client = self._connect_face()
+        with client.dial() as conn:
+            first_at, ended_at = _fetch(conn, size)
+        client.close()
+        return first_at - began_at, ended_at - began_at
+
+    def face_warm(self, size: int) -> Times:
+        """On the path that all warm transfers share."""
+        if self.warm_face is None:
+            self.warm_face = self._connect_face()
+        began_at = time.perf_counter()
+        with self.warm_face.dial() as conn:
+            first_at, ended_at = _fetch(conn, size)
+        return first_at - began_at, ended_at - began_at
+
+    def _connect_face(self) -> FaceClient:
+        tls = ClientTls(server_name=HOST, cafile=self.cafile)
+        return FaceClient.connect(Address(*self.face_server.address), tls)
 
     def plain_cold(self, size: int) -> Times:
         """On a path of its own."""
@@ -95,20 +112,39 @@ class Clients:
             await self.warm_plain.close()
 
     def close(self) -> None:
-        """End the warm path of the baseline."""
+        """End the warm paths of the baselines."""
         engine().call(self._forget())
+        if self.warm_face is not None:
+            self.warm_face.close()
 
 
-def measure(ours: Callable[[int], Times], theirs: Callable[[int], Times], size: int, pairs: int) -> dict[str, Any]:
-    """Interleaved pairs, after one of each that does not count."""
-    ours(size), theirs(size)
-    mine: list[Times] = []
-    other: list[Times] = []
+def _fetch(conn: kwik.Conn, size: int) -> Times:
+    """Instants of the first and of the last byte. Contents are looked at afterwards: the baseline looks at nothing."""
+    conn.sendall(f"{size}\n".encode())
+    pieces, got, first_at = list[bytes](), 0, 0.0
+    while got < size and (data := conn.recv(65536)):
+        first_at = first_at or time.perf_counter()
+        pieces.append(data)
+        got += len(data)
+    ended_at = time.perf_counter()
+    assert got == size
+    for piece in reversed(pieces):
+        got -= len(piece)
+        assert is_right(piece, got)
+    return first_at, ended_at
+
+
+def measure(kinds: dict[str, Callable[[int], Times]], size: int, pairs: int) -> dict[str, Any]:
+    """Interleaved runs, after one of each that does not count. Each kind follows each other one equally often."""
+    times: dict[str, list[Times]] = {kind: [] for kind in kinds}
+    for fetch in kinds.values():
+        fetch(size)
+    orders = list(permutations(kinds))
     for number in range(pairs):
-        for which in (0, 1) if number % 2 else (1, 0):
-            (mine if which else other).append((ours if which else theirs)(size))
+        for kind in orders[number % len(orders)]:
+            times[kind].append(kinds[kind](size))
             time.sleep(0.002)  # the last acknowledgements of one must not meet the next
-    return {"kwik": mine, "plain": other}
+    return times
 
 
 def rows(runs: dict[str, dict[str, Any]]) -> list[list[object]]:
@@ -116,20 +152,24 @@ def rows(runs: dict[str, dict[str, Any]]) -> list[list[object]]:
     lines: list[list[object]] = []
     for name, run in runs.items():
         for index, what in enumerate(("first byte", "total")):
-            ours, theirs = ([each[index] for each in run[which]] for which in ("kwik", "plain"))
-            low, high = ratio_interval(ours, theirs)
-            ratio = median(ours) / median(theirs)
-            verdict = "ok" if ratio <= LIMIT else "SLOWER" if low > LIMIT else "unclear"
-            lines.append([f"{name}, {what}", len(ours), f"{median(ours) * 1e3:.1f}", f"{median(theirs) * 1e3:.1f}",
-                          f"{ratio:.3f}", f"{low:.3f}-{high:.3f}", verdict])  # fmt: skip
+            ours, plain, face = ([each[index] for each in run[which]] for which in ("kwik", "plain", "face"))
+            figures = [f"{median(each) * 1e3:.1f}" for each in (ours, plain, face)]
+            lines.append([f"{name}, {what}", len(ours), *figures, *_ratio(ours, plain), *_ratio(ours, face)])
     return lines
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> list[str]:
+    low, high = ratio_interval(ours, theirs)
+    ratio = median(ours) / median(theirs)
+    verdict = "ok" if ratio <= LIMIT else "SLOWER" if low > LIMIT else "unclear"
+    return [f"{ratio:.3f}", f"{low:.3f}-{high:.3f}", verdict]
 
 
 def main() -> None:
     """Run, print, keep."""
     options = arguments(
         __doc__ or "",
-        pairs=(50, "pairs of transfers, for each size"),
+        pairs=(50, "runs: transfers of each kind, for each size"),
         mbit=(50.0, "rate of the link, Mbit/s of IP packets"),
         rtt_ms=(20.0, "round trip of the link"),
         replicated=(1, "1: the service may have replicas (answers are hashed); 0: it may not"),
@@ -137,15 +177,18 @@ def main() -> None:
     runs: dict[str, dict[str, Any]] = {}
     with Stage() as stage:
         for name, size in SIZES.items():
-            servers = stage.server(replicated=bool(options.replicated)), stage.server("plain")
+            servers = stage.server(replicated=bool(options.replicated)), stage.server("plain"), stage.server("face")
             for server in servers:
                 stage.put_link(server, mbit=options.mbit, rtt_ms=options.rtt_ms)
             clients = Clients(*servers, stage.cafile)
-            runs[f"{name} cold"] = measure(clients.kwik_cold, clients.plain_cold, size, options.pairs)
-            runs[f"{name} warm"] = measure(clients.kwik_warm, clients.plain_warm, size, options.pairs)
+            for how in ("cold", "warm"):
+                kinds = {kind: getattr(clients, f"{kind}_{how}") for kind in ("kwik", "plain", "face")}
+                runs[f"{name} {how}"] = measure(kinds, size, options.pairs)
             clients.close()
     print(f"One server, {options.mbit:g} Mbit/s, {options.rtt_ms:g} ms: medians in ms, ratio with its 95 % interval")
-    print(table(("", "pairs", "kwik", "plain", "ratio", "interval", f"<= {LIMIT}"), rows(runs)))
+    verdict = f"<= {LIMIT}"
+    heads = ("", "runs", "kwik", "plain", "face", "of plain", "interval", verdict, "of face", "interval", verdict)
+    print(table(heads, rows(runs)))
     write_json(options.json, "single_server", options, runs)
 
 

@@ -20,15 +20,18 @@ from kwik.config import Config, ServerConfig
 from kwik.conn import Conn, PlainConn, replica_count
 from kwik.discovery.provider import Announcement, Announcer, DiscoveryProvider, Offer
 from kwik.engine.backlog import Backlog
+from kwik.engine.early import EarlyDial
 from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
-from kwik.engine.local import end_of, make_pair
+from kwik.engine.local import end_of
 from kwik.engine.plain import connect_plain, plain_reason
+from kwik.engine.quick import STREAM_LIMIT_BYTES, Streams, quick_streams
 from kwik.engine.server import EngineServer, Reached
 from kwik.engine.sessions import SessionKey, TrustSpec, sessions_of
+from kwik.engine.shelf import Shelf
 from kwik.engine.sources import SourceSpec, find_provider
 from kwik.engine.streams import Dialled
-from kwik.engine.thread import engine, on_engine
-from kwik.errors import ConfigError, DialTimeout, NoServers
+from kwik.engine.thread import Engine, engine, on_engine
+from kwik.errors import ConfigError, DialTimeout, KwikError, NoServers
 from kwik.kdp.snapshots import ReplicaSnapshot
 from kwik.quic import ServerTls
 from kwik.settings import client_config, server_config
@@ -50,9 +53,9 @@ Service = str | tuple[str, int]
 """A service's name, "host:port" or (host, port)."""
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Upstream = Callable[[], Awaitable[socket.socket]]
+HANDSHAKE_S = 0.005
+"""The first packet of a handshake has left by then, and its answer has not come."""
 _NO_LOOP = "the event loop that started the server has ended"
-STREAM_LIMIT_BYTES = 65536
-"""As asyncio's own: the longest line that a StreamReader takes."""
 
 
 class SessionOptions(TypedDict, total=False):
@@ -116,37 +119,72 @@ class _Dial:
 async def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
     """A new stream to the service: a blocking socket, see Conn. Cancelled, it is given up.
 
-    Returns once a server has proved its name and the request to open is on its way (see `confirm`). Raises
+    Returns once a server has proved its name and the request to open is about to leave (see `confirm`): at once on a
+    session that has a path; what goes wrong then is raised by the first call that reads or writes. Raises
     ConnectRefused, NoServers, DialTimeout and StreamReset, which say who was asked and what each answered, and
     ConfigError.
     """
-    service, wanted = service_of(address), _Dial(**options)
-    key = wanted.key(service)
-    limit_s = key.config.dial_time_s if wanted.timeout is None else wanted.timeout
-    if wanted.fallback is None:
-        return await _dial_kwik(key, wanted, limit_s)
-    began_at = asyncio.get_running_loop().time()
-    try:
-        return await _dial_kwik(key, wanted, limit_s / 2)
-    except (NoServers, DialTimeout) as error:
-        return await _dial_plain(service, error, limit_s - (asyncio.get_running_loop().time() - began_at))
+    plan = DialPlan(address, options)
+    return plan.at_once() or await plan.dial()
 
 
-async def _dial_kwik(key: SessionKey, wanted: _Dial, limit_s: float) -> Conn:
-    handover = _Handover()
-    try:
-        await on_engine(_dial(key, wanted, limit_s, handover))
-    except BaseException:
-        handover.abandon()
-        raise
-    application, handle = handover.taken()
-    return Conn(fileno=application.detach()).attach(handle)
+class DialPlan:
+    """A dial, checked and ready to be made."""
 
+    def __init__(self, address: Service, options: DialOptions) -> None:
+        """Raises ConfigError."""
+        self._service = service_of(address)
+        self._wanted = _Dial(**options)
+        self._key = key = self._wanted.key(self._service)
+        self._replicas = key.config.replicas if self._wanted.replicas is None else self._wanted.replicas
+        self._limit_s = key.config.dial_time_s if self._wanted.timeout is None else self._wanted.timeout
 
-async def _dial(key: SessionKey, wanted: _Dial, limit_s: float, handover: _Handover) -> None:
-    session = sessions_of(engine()).session(key)
-    replicas = key.config.replicas if wanted.replicas is None else wanted.replicas
-    handover.give(await session.dial(replicas=replicas, confirm=wanted.confirm, limit_s=limit_s))
+    def at_once(self) -> Conn | None:
+        """The new stream, if its session is ready: nothing is waited for then. From any thread."""
+        current = engine()
+        session = None if self._wanted.confirm else sessions_of(current).ready(self._key)
+        if session is None or not current.is_running:
+            return None
+        end, conn = _shelf(current).take()
+        early = session.early_dial(end, replicas=self._replicas, limit_s=self._limit_s)
+        registry.add(conn.attach(early.handle).fileno(), early.handle)
+        # Last of all: from here on the engine wants the interpreter, and the caller wants to write.
+        current.loop.call_soon_threadsafe(self._adopt, early)
+        return conn
+
+    def _adopt(self, early: EarlyDial) -> None:
+        try:
+            sessions_of(engine()).session(self._key).adopt(early)  # another one if that has ended meanwhile
+        except KwikError as error:
+            early.fail(error)
+        current = engine()
+        current.loop.call_soon(_shelf(current).refill)
+
+    async def dial(self, give: Callable[[Conn], None] | None = None) -> Conn:
+        """The new stream. `give` is called with it on the engine's thread, a moment before."""
+        if self._wanted.fallback is None:
+            return await self._dial_kwik(self._limit_s, give)
+        began_at = asyncio.get_running_loop().time()
+        try:
+            return await self._dial_kwik(self._limit_s / 2, give)
+        except (NoServers, DialTimeout) as error:
+            left_s = self._limit_s - (asyncio.get_running_loop().time() - began_at)
+            return await _dial_plain(self._service, error, left_s)
+
+    async def _dial_kwik(self, limit_s: float, give: Callable[[Conn], None] | None) -> Conn:
+        handover = _Handover(give)
+        try:
+            await on_engine(self._dial(limit_s, handover))
+        except BaseException:
+            handover.abandon()
+            raise
+        return handover.taken()
+
+    async def _dial(self, limit_s: float, handover: _Handover) -> None:
+        current = engine()
+        current.loop.call_later(HANDSHAKE_S, _shelf(current).refill)
+        session = sessions_of(current).session(self._key)
+        await session.dial(replicas=self._replicas, confirm=self._wanted.confirm, limit_s=limit_s, give=handover.give)
 
 
 async def _dial_plain(service: ServiceName, before: NoServers | DialTimeout, limit_s: float) -> Conn:
@@ -159,32 +197,52 @@ async def _dial_plain(service: ServiceName, before: NoServers | DialTimeout, lim
         raise type(before)(f"{before.message}; plain TCP to {service}: {reason}", code=before.code) from error
 
 
+def _make_conn(application: socket.socket) -> Conn:
+    return Conn(fileno=application.detach())
+
+
+def _shelf(current: Engine) -> Shelf[Conn]:
+    """Pairs made ahead for new streams."""
+    if not current.shelves:
+        shelf = Shelf(_make_conn)
+        current.shelves.append(shelf)
+        current.new_pair = shelf.take
+    return current.shelves[0]
+
+
 class _Handover:
     """Carries a dialled socket from the engine's thread to whoever asked, who may be cancelled at the same moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Conn], None] | None) -> None:
         self._lock = threading.Lock()
-        self._dialled: Dialled | None = None
+        self._conn: Conn | None = None
         self._abandoned = False
+        self._tell = tell
+        self._is_told = False
 
     def give(self, dialled: Dialled) -> None:
         """From the engine."""
+        application, handle = dialled
         with self._lock:
-            self._dialled = dialled
+            conn = application if isinstance(application, Conn) else _make_conn(application)
+            self._conn = conn.attach(handle)
             if self._abandoned:
-                dialled[0].close()
+                self._conn.close()
+            elif self._tell is not None:
+                self._tell(self._conn)
+                self._is_told = True
 
     def abandon(self) -> None:
         """Nobody will come for it."""
         with self._lock:
             self._abandoned = True
-            if self._dialled is not None:
-                self._dialled[0].close()
+            if self._conn is not None and not self._is_told:
+                self._conn.close()
 
-    def taken(self) -> Dialled:
+    def taken(self) -> Conn:
         """What was given."""
-        assert self._dialled is not None
-        return self._dialled
+        assert self._conn is not None
+        return self._conn
 
 
 async def open_connection(
@@ -389,17 +447,18 @@ class _Acceptor:
             raise OSError(_NO_LOOP)
         if self._connect is not None:
             return self._reach_upstream(self._connect, remote)
-        end, application = make_pair()
+        current = engine()
+        end, conn = _shelf(current).take()
         handle = StreamHandle(self.local, remote)
-        conn = Conn(fileno=application.detach()).attach(handle)
-        registry.add(conn.fileno(), handle)
+        registry.add(conn.attach(handle).fileno(), handle)
+        current.loop.call_soon(_shelf(current).refill)
+        return Reached(end, handle, lambda: self._tell(conn))
+
+    def _tell(self, conn: Conn) -> None:
         try:
             self._loop.call_soon_threadsafe(self._start, conn)
-        except RuntimeError:  # closed this very moment
-            end.close(reset=True)
-            conn.close()
-            raise OSError(_NO_LOOP) from None
-        return Reached(end, handle)
+        except RuntimeError:  # the loop was closed this very moment
+            conn.abort()
 
     async def _reach_upstream(self, connect: Upstream, remote: SocketName) -> Reached:
         return Reached(end_of(await self._on_loop(connect)), StreamHandle(self.local, remote))
@@ -416,13 +475,13 @@ class _Acceptor:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_await(connect), self._loop))
 
     def _start(self, conn: Conn) -> None:
-        task = self._loop.create_task(self._serve(conn), name="kwik stream")
+        task = self._loop.create_task(self._serve(conn, quick_streams(conn, self._loop)), name="kwik stream")
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
 
-    async def _serve(self, conn: Conn) -> None:
+    async def _serve(self, conn: Conn, streams: Streams | None) -> None:
         assert self._callback is not None
-        reader, writer = await asyncio.open_connection(sock=conn, limit=STREAM_LIMIT_BYTES)
+        reader, writer = streams or await asyncio.open_connection(sock=conn, limit=STREAM_LIMIT_BYTES)
         try:
             await self._callback(reader, writer)
         except BaseException:

@@ -6,12 +6,11 @@ import os
 import socket
 from typing import Any, Final, Unpack
 
-from kwik.aio import DialOptions, Server, ServerOptions, Service, SessionOptions, start_listening
-from kwik.aio import dial as aio_dial
+from kwik.aio import DialOptions, DialPlan, Server, ServerOptions, Service, SessionOptions, start_listening
 from kwik.conn import Conn
 from kwik.engine.backlog import Backlog
 from kwik.engine.handle import SocketName
-from kwik.engine.thread import engine
+from kwik.engine.thread import Early, engine
 from kwik.errors import ConfigError
 from kwik.types import Address
 
@@ -30,7 +29,14 @@ def dial(address: Service, **options: Unpack[DialOptions]) -> Conn:
 
     `timeout` limits the dialling only. May be called from every thread but the engine's own (RuntimeError).
     """
-    return engine().call(aio_dial(address, **options))
+    plan = DialPlan(address, options)
+    if engine().is_here:
+        raise RuntimeError("a blocking call on the engine's own thread would wait for itself: use kwik.aio")
+    conn = plan.at_once()
+    if conn is not None:
+        return conn
+    early = Early[Conn]()
+    return engine().call(plan.dial(early.give), early=early)
 
 
 def create_connection(

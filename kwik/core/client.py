@@ -47,6 +47,16 @@ SETTLE_ROUNDS = 8
 
 
 @dataclass(slots=True)
+class _Haste:
+    """OPEN leaves before the decisions of the turn are made."""
+
+    is_on: bool = False
+    """It is queued; room is given without settling until the next actions()."""
+    is_due: bool = False
+    """A path has become writable: `urgent` looks for streams that wait for it."""
+
+
+@dataclass(slots=True)
 class _Timer:
     due: Instant | None = None
     is_known: bool = False
@@ -81,6 +91,7 @@ class ClientCore:
         self._is_closed = False
         self._is_stale = False
         self._is_due = True
+        self._haste = _Haste()
         self._told_over: list[int] = []
         self._timer = _Timer()
         self._data.hints.may_find_more = self._may_find_more
@@ -111,6 +122,7 @@ class ClientCore:
         self._data.on_path_writable(path, str(self._control.address_of(path) or ""))
         self._control.on_path_writable(path, binding, now)
         self._data.touch_all()
+        self._haste.is_due = True
 
     def on_path_data(self, path: PathId, pipe: int, data: bytes, now: Instant) -> None:
         """Bytes of one of the server's pipes."""
@@ -145,7 +157,8 @@ class ClientCore:
     def on_room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         """What goes out on the path now, control first."""
         self._tick(now, light=True)
-        self._settle()
+        if not self._haste.is_on:
+            self._settle()
         messages = self._messages.get(path)
         output: list[tuple[int, bytes]] = []
         if messages:
@@ -198,8 +211,24 @@ class ClientCore:
             self._actions[:] = [action for action in self._actions if not isinstance(action, PortReadable)]
         return [action.key for action in told]
 
+    def urgent(self) -> list[object]:
+        """What is to be done before anything is decided: something can leave at once, and actions() has time."""
+        if not self._haste.is_due:
+            return []
+        self._haste.is_due = False
+        # By now the hello was read, if it came along.
+        self._perform_control()
+        self._data.hints.early_path = self._control.early_path()
+        if not self._data.open_pending(self._now):
+            return []
+        self._haste.is_on = True
+        actions = self._actions[:]
+        self._actions.clear()
+        return actions
+
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""
+        self._haste.is_on = False
         for key in self._told_over:
             self._data.ended.pop(key, None)
         self._settle()
@@ -216,6 +245,23 @@ class ClientCore:
         key = self._data.dial(now, replicas)
         self._idle_since = None
         return key
+
+    def open_now(self, key: PortKey, now: Instant) -> PathId | None:
+        """Queue OPEN of a new stream at once, if it can be; returns the path.
+
+        Room that is offered on it before the next actions() is used without any other decision: those can wait until
+        the request has left.
+        """
+        self._tick(now)
+        path = self._data.open_pending(now).get(key)
+        self._haste.is_on = path is not None
+        return path
+
+    def may_open_now(self) -> bool:
+        """Whether a dial would not have to wait for a path. Changes nothing; may be asked by another thread."""
+        able = any(not path.is_silent and not path.is_draining for path in self._data.admitted())
+        size = 2 * granting.guarantee_bytes(self._config.block_bytes)
+        return able and not self._is_closed and self._data.pool.has_room(size)
 
     def flush(self, key: PortKey, replicas: int, token: int, now: Instant) -> None:
         """Flushed(token) when so many replicas have taken everything written so far (0: all)."""

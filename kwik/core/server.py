@@ -126,6 +126,10 @@ class ServerCore:
         """As of a client. A server decides nothing that an application would wait for."""
         return []
 
+    def urgent(self) -> list[object]:
+        """As of a client. A server decides nothing that would take time."""
+        return []
+
     def actions(self) -> list[object]:
         """What is to be done; a second call is empty."""
         actions = self._actions[:]

@@ -72,9 +72,9 @@ class Bridge:
         self._discard_timer: asyncio.TimerHandle | None = None
         self._drained: list[Callable[[], None]] = []
 
-    def start(self) -> None:
-        """Begin."""
-        self._readable = False  # until the first event tells what is there
+    def start(self, *, look: bool = False) -> None:
+        """Begin; `look`: the application has its end for a while and may have written."""
+        self._readable = look  # if not: until the first event tells what is there
         self._watcher.add(self._end.sock.fileno(), self._on_event)
         self.pump()
 

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kwik.config import Config
 from kwik.core.client import ClientCore
 from kwik.discovery.provider import DiscoveryProvider
 from kwik.engine.driver import Driver, PathInputs
+from kwik.engine.early import EarlyDial
+from kwik.engine.local import LocalEnd
 from kwik.engine.paths import PathTable
 from kwik.engine.sources import Sources
 from kwik.engine.streams import ClientStreams, Dialled
@@ -48,7 +50,14 @@ class ClientSession:
         self._core = ClientCore(service, config, facts=paths.facts, token_bytes=secrets.token_bytes, rng=rng)
         self._driver = Driver(self._core, paths)
         self._driver.handover = engine.handover
-        self._streams = ClientStreams(self._core, self._driver, service, watcher=engine.watcher, explain=self._explain)
+        self._streams = ClientStreams(
+            self._core,
+            self._driver,
+            service,
+            watcher=engine.watcher,
+            explain=self._explain,
+            new_pair=engine.new_pair,
+        )
         self._driver.attach(self, self._streams)
         self._sources = Sources(
             service, providers, rng=rng, on_sighting=self._on_sighting, on_done=self._on_discovery_done
@@ -59,19 +68,35 @@ class ClientSession:
         """Ask the providers."""
         self._sources.start(self.config.discovery_time_s)
 
-    async def dial(self, *, replicas: int, confirm: bool, limit_s: float | None) -> Dialled:
+    async def dial(
+        self, *, replicas: int, confirm: bool, limit_s: float | None, give: Callable[[Dialled], None] | None = None
+    ) -> Dialled:
         """A new stream. Raises ConnectRefused, NoServers, DialTimeout, StreamReset; cancelled, it gives the stream up.
 
-        After `limit_s` seconds (None: Config.dial_time_s) DialTimeout.
+        After `limit_s` seconds (None: Config.dial_time_s) DialTimeout. `give` gets the result a moment before.
         """
         limit_s = self.config.dial_time_s if limit_s is None else limit_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                return await self._streams.dial(replicas=replicas, confirm=confirm)
+                return await self._streams.dial(replicas=replicas, confirm=confirm, give=give)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise DialTimeout(self._timeout_text(limit_s)) from None
+
+    @property
+    def is_ready(self) -> bool:
+        """True if a dial need not wait for anything. From any thread: it may have changed by the time it is used."""
+        return not self.is_over and self._core.may_open_now()
+
+    def early_dial(self, end: LocalEnd, *, replicas: int, limit_s: float) -> EarlyDial:
+        """For `adopt`. From any thread."""
+        names = {"local": self._streams.local_name(), "remote": self._streams.remote}
+        return EarlyDial(end, **names, replicas=replicas, limit_s=limit_s)
+
+    def adopt(self, dial: EarlyDial) -> None:
+        """A stream whose application has its socket already. Whatever fails, fails there."""
+        self._streams.adopt(dial, lambda: DialTimeout(self._timeout_text(dial.limit_s)))
 
     async def leave(self, limit_s: float) -> None:
         """The process ends: hand over what is written within so many seconds, then close."""

@@ -34,11 +34,17 @@ if TYPE_CHECKING:
             which see at once what was taken.
             """
 
+        def urgent(self) -> list[object]:
+            """What is to be done before room is offered in this turn; if anything, actions() has time until then."""
+
 
 DEFECT_PAUSE_S = 0.1
 """How soon a core that raised is asked again."""
 ROUNDS_PER_TURN = 64
 """Actions may ask for inputs that make further actions; more rounds than this wait for the next turn."""
+
+HURRIED_PAUSE_S = 0.002
+"""How long decisions wait, at most, when something was sent before they were made."""
 
 _log = logging.getLogger("kwik.engine")
 
@@ -96,6 +102,8 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
+        self.is_hurried = False
+        """The step of this turn comes a little later."""
         self._in_step = False
         self._closed = False
 
@@ -119,19 +127,21 @@ class Driver:
             self._soon.cancel()
             self._soon = None
         self._in_step = True
+        self.is_hurried = False
         delay_s = 0.0
         try:
             for key in self.core.readable():
                 if (bridge := self.bridges.get(key)) is not None:
                     bridge.pump()
             for _ in range(ROUNDS_PER_TURN):
+                # First of all: who waits has its bytes now, and what it answers is decided upon together with the rest.
+                if self.handover is not None:
+                    self.handover.settle()
                 actions = self.core.actions()
                 if not actions or self._closed:
                     break
                 for action in actions:
                     PERFORM[type(action)](self, action)
-                if self.handover is not None:
-                    self.handover.settle()
             else:
                 self.step_soon()
         except Exception:  # noqa: BLE001 - logged
@@ -141,12 +151,57 @@ class Driver:
             self._in_step = False
         self._arm(delay_s)
 
-    def turn(self) -> None:
-        """Step, and send in this very round of the loop what came of it. Not from inside a turn of QUIC."""
+    def turn(self, first: PathId | None = None) -> None:
+        """Step, and send in this very round of the loop what came of it. Not from inside a turn of QUIC.
+
+        With `first` that path sends what is queued for it, and the step follows a little later.
+        """
+        if first is not None and self._send_first(first):
+            return
         self.step()
         woken, self.woken = self.woken, {}
         for home in woken:
             home.flush()
+
+    def _hurry(self) -> bool:
+        """Whether something is to leave before the core decides anything; step follows then, after the turn."""
+        if self._in_step or self._closed:
+            return False
+        self._in_step = True
+        try:
+            urgent = self.core.urgent()
+            for action in urgent:
+                PERFORM[type(action)](self, action)
+            if urgent and self.handover is not None:
+                self.handover.settle()
+        except Exception:  # noqa: BLE001 - logged
+            self.report(None)
+            return False
+        finally:
+            self._in_step = False
+        if urgent:
+            self._step_later()
+        return bool(urgent)
+
+    def _step_later(self) -> None:
+        """What would be said now costs the other side more than what it is about: it is busy with the request."""
+        self.is_hurried = True
+        if self._soon is None and not self._closed:
+            self._soon = self._loop.call_later(HURRIED_PAUSE_S, self._on_soon)
+
+    def _send_first(self, number: PathId) -> bool:
+        path = self.paths.find(number)
+        if path is None or path.endpoint is None or self._in_step or self._closed:
+            return False
+        self._in_step = True
+        self._step_later()
+        try:
+            path.wants_room = True
+            path.endpoint.schedule_flush(path)
+            path.endpoint.flush()
+        finally:
+            self._in_step = False
+        return True
 
     def step_soon(self) -> None:
         """Step in the loop's next turn, once."""
@@ -200,7 +255,8 @@ class Driver:
 
     def on_turn(self, paths: set[QuicPath], now: float) -> None:
         """QuicEndpoint.on_turn: everything that arrived was told, nothing was sent yet."""
-        self.step()
+        if not self._hurry():
+            self.step()
         self.woken.clear()  # this endpoint sends anyway, others by themselves: turns do not nest
         for path in paths:
             self._ask(path)
@@ -212,7 +268,7 @@ class Driver:
 
     def _on_soon(self) -> None:
         self._soon = None
-        self.step()
+        self.turn()
 
     def _arm(self, delay_s: float = 0.0) -> None:
         deadline = None if self._closed else self.core.deadline()
@@ -299,6 +355,8 @@ class PathInputs:
         except Exception:  # noqa: BLE001 - logged
             path.wants_room = False
             self._driver.report(path)
+        if self._driver.is_hurried:
+            return  # the step comes by itself
         if path.endpoint is None:
             self._driver.step_soon()
         else:

@@ -14,7 +14,6 @@ from kwik.core.server import ServerCore
 from kwik.engine.bridge import Bridge
 from kwik.engine.driver import Driver, PathInputs
 from kwik.engine.handle import SocketName, StreamHandle, socket_name
-from kwik.engine.handover import ACCEPT_PAUSE_S
 from kwik.engine.local import LocalEnd
 from kwik.engine.paths import PathTable
 from kwik.engine.thread import Engine
@@ -39,6 +38,8 @@ class Reached:
 
     end: LocalEnd
     handle: StreamHandle
+    tell: Callable[[], None] = lambda: None
+    """Wakes the application, once its first bytes are there: from then on it wants the interpreter."""
 
 
 Reach = Callable[[SocketName], Reached | Awaitable[Reached]]
@@ -65,7 +66,7 @@ class ServerStreams:
             return
         if isinstance(reached, Reached):
             self._start(action.key, reached)
-            self._engine.handover.note(ACCEPT_PAUSE_S)
+            self._engine.handover.note_accept()
             return
         task = self._engine.spawn(self._wait(action.key, reached), f"stream {action.key}")
         self._reaching[action.key] = task
@@ -114,6 +115,7 @@ class ServerStreams:
         )
         self._driver.bridges[key] = bridge
         bridge.start()
+        reached.tell()
         self._driver.step()
 
     def on_stream(self, key: PortKey, *, confirmed: bool) -> None:

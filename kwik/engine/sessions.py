@@ -32,11 +32,16 @@ class SessionKey:
 
 
 class SessionTable:
-    """On the engine's thread only."""
+    """On the engine's thread only, but for `ready`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._sessions: dict[SessionKey, ClientSession] = {}
+
+    def ready(self, key: SessionKey) -> ClientSession | None:
+        """The session of that key if a dial need not wait for anything there. From any thread: a guess, mostly true."""
+        found = self._sessions.get(key)
+        return found if found is not None and found.is_ready else None
 
     def session(self, key: SessionKey) -> ClientSession:
         """The living session of that key, or a new one. Raises ConfigError."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kwik.engine.bridge import Bridge
+from kwik.engine.early import EarlyDial
 from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
-from kwik.engine.local import make_pair
+from kwik.engine.local import LocalEnd, UnixEnd, make_pair
 from kwik.engine.watch import Watcher
 from kwik.errors import KwikError, StreamReset
 from kwik.types import ServiceName, service_address
@@ -25,6 +26,10 @@ Dialled = tuple[socket.socket, StreamHandle]
 """The application's end of a new stream's pair, and what its Conn is to know."""
 
 
+DIALLED_PAUSE_S = 200e-6
+"""What it takes to wake a thread that waits for its dial, and to let it write its request, which OPEN takes along."""
+
+
 class ClientStreams:
     """Implements StreamOwner. Event loop's thread only."""
 
@@ -36,13 +41,17 @@ class ClientStreams:
         *,
         watcher: Watcher,
         explain: Callable[[KwikError], KwikError],
+        new_pair: Callable[[], tuple[UnixEnd, socket.socket]] = make_pair,
     ) -> None:
         self._core = core
         self._driver = driver
-        self._remote = socket_name(service_address(service))
+        self.remote = socket_name(service_address(service))
         self._watcher = watcher
         self._explain = explain
+        self._new_pair = new_pair
         self._dials: dict[PortKey, _Dial] = {}
+        self._adopted: dict[PortKey, asyncio.TimerHandle | None] = {}
+        """Early dials that no server was found for yet, and when they are given up."""
         self._flushes: dict[int, tuple[PortKey, asyncio.Future[None]]] = {}
         self._last_token = 0
 
@@ -51,18 +60,55 @@ class ClientStreams:
         """False while a stream is open or being dialled."""
         return not self._driver.bridges and not self._dials
 
-    async def dial(self, *, replicas: int, confirm: bool) -> Dialled:
-        """A new stream. Raises KwikError; cancelled, it gives the stream up."""
+    async def dial(self, *, replicas: int, confirm: bool, give: Callable[[Dialled], None] | None = None) -> Dialled:
+        """A new stream. Raises KwikError; cancelled, it gives the stream up. `give`: see ClientSession.dial."""
         key = self._core.dial(self._driver.now, replicas=replicas)
-        dial = self._dials[key] = _Dial(confirm)
+        dial = self._dials[key] = _Dial(confirm, give)
         try:
-            self._driver.turn()
+            if self._core.may_open_now():
+                self._driver.turn()
+            else:
+                self._driver.step_soon()  # discovery has its first word before
             return await dial.result
         except BaseException:
             self._give_up(key, dial)
             raise
         finally:
             del self._dials[key]
+
+    def adopt(self, dial: EarlyDial, late: Callable[[], KwikError]) -> None:
+        """A new stream whose application has its socket already; `late` makes the error for one that took too long."""
+        try:
+            key = self._core.dial(self._driver.now, replicas=dial.replicas)
+        except KwikError as error:
+            dial.fail(error)
+            return
+        dial.control.control = _Control(self._core, self, self._driver, key)
+        self._adopted[key] = None
+        bridge = self._bridge(key, dial.end, dial.handle)
+        if dial.end.is_drained() and self._driver.handover is not None:
+            self._driver.handover.note()  # the request is probably being written this very moment
+            self._driver.handover.settle()
+        bridge.start(look=True)
+        path = self._core.open_now(key, self._driver.now)
+        if path is not None:
+            self._driver.turn(path)
+            return  # on_stream follows
+        self._driver.turn()
+        if key in self._adopted:
+            loop = asyncio.get_running_loop()
+            self._adopted[key] = loop.call_later(dial.limit_s, self._on_late, key, late)
+
+    def _on_late(self, key: PortKey, late: Callable[[], KwikError]) -> None:
+        if key in self._adopted:
+            self._driver.end_stream(key, late())
+            self._core.on_app_closed(key, self._driver.now, aborted=True)
+            self._driver.turn()
+
+    def _settle_adopted(self, key: PortKey) -> None:
+        timer = self._adopted.pop(key, None)
+        if timer is not None:
+            timer.cancel()
 
     async def flush(self, key: PortKey, replicas: int) -> None:
         """See StreamControl."""
@@ -102,9 +148,15 @@ class ClientStreams:
 
     def on_stream(self, key: PortKey, *, confirmed: bool) -> None:
         """See StreamOwner."""
+        self._settle_adopted(key)
         dial = self._dials.get(key)
         if dial is not None and not dial.result.done() and (confirmed or not dial.confirm):
-            dial.result.set_result(self._open_port(key))
+            dialled = self._open_port(key)
+            dial.result.set_result(dialled)
+            if dial.give is not None:
+                dial.give(dialled)
+                if self._driver.handover is not None:
+                    self._driver.handover.note(DIALLED_PAUSE_S)
 
     def on_flushed(self, token: int) -> None:
         """See StreamOwner."""
@@ -113,6 +165,7 @@ class ClientStreams:
 
     def on_port_over(self, key: PortKey, error: KwikError | None) -> None:
         """See StreamOwner."""
+        self._settle_adopted(key)
         bridge = self._driver.bridges.get(key)
         if bridge is not None:
             bridge.handle.final_stats = self._core.stream_stats(key, self._driver.now)
@@ -129,16 +182,20 @@ class ClientStreams:
     # ------------------------------------------------------------ inside
 
     def _open_port(self, key: PortKey) -> Dialled:
-        end, application = make_pair()
+        end, application = self._new_pair()
         control = _Control(self._core, self, self._driver, key)
-        handle = StreamHandle(self._local_name(), self._remote, control)
-        bridge = Bridge(end, self._core, key, watcher=self._watcher, handle=handle, owner=self._driver)
-        self._driver.bridges[key] = bridge
+        handle = StreamHandle(self.local_name(), self.remote, control)
         registry.add(application.fileno(), handle)
-        bridge.start()
+        self._bridge(key, end, handle).start()
         return application, handle
 
-    def _local_name(self) -> SocketName:
+    def _bridge(self, key: PortKey, end: LocalEnd, handle: StreamHandle) -> Bridge:
+        bridge = Bridge(end, self._core, key, watcher=self._watcher, handle=handle, owner=self._driver)
+        self._driver.bridges[key] = bridge
+        return bridge
+
+    def local_name(self) -> SocketName:
+        """What getsockname() is to say. From any thread."""
         for path in self._driver.paths.all():
             return path.local_address
         return ("0.0.0.0", 0)
@@ -155,8 +212,9 @@ class ClientStreams:
 class _Dial:
     """One dial under way."""
 
-    def __init__(self, confirm: bool) -> None:
+    def __init__(self, confirm: bool, give: Callable[[Dialled], None] | None) -> None:
         self.confirm = confirm
+        self.give = give
         self.is_over = False
         """The core has forgotten the key."""
         self.result: asyncio.Future[Dialled] = asyncio.get_running_loop().create_future()

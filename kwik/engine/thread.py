@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -18,6 +19,8 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Final, Generic, TypeVar
 
 from kwik.engine.handover import HandOver
+from kwik.engine.local import UnixEnd, make_pair
+from kwik.engine.shelf import Shelf
 from kwik.engine.watch import Watcher
 
 Result = TypeVar("Result")
@@ -39,7 +42,10 @@ class Engine:
         # Not the policy's choice: other loops have no selector to give up in a forked child.
         self.loop = asyncio.SelectorEventLoop()
         self.watcher = Watcher(self.loop)
-        self.handover = HandOver(self.watcher)
+        self.handover = HandOver(self.watcher, self._loop_fd())
+        self.shelves: list[Shelf[Any]] = []
+        self.new_pair: Callable[[], tuple[UnixEnd, socket.socket]] = make_pair
+        """From a shelf, once there is one."""
         self._leavers: dict[Leaver, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped = False
@@ -63,11 +69,17 @@ class Engine:
             raise RuntimeError(_STOPPED)
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
-    def call(self, coroutine: Coroutine[Any, Any, Result], timeout: float | None = None) -> Result:
+    def call(
+        self,
+        coroutine: Coroutine[Any, Any, Result],
+        timeout: float | None = None,
+        *,
+        early: Early[Result] | None = None,
+    ) -> Result:
         """Run it on the engine's loop and wait for the result, at most `timeout` seconds (then TimeoutError).
 
         When the wait ends early (time-out, KeyboardInterrupt) the coroutine is cancelled. Raises RuntimeError on the
-        engine's own thread, which would wait for itself.
+        engine's own thread, which would wait for itself. With `early` the coroutine may answer before it ends.
         """
         if self.is_here:
             coroutine.close()
@@ -76,6 +88,8 @@ class Engine:
             coroutine.close()
             raise RuntimeError(_STOPPED)
         call = _Call(coroutine, self.loop)
+        if early is not None:
+            early.call = call
         self.loop.call_soon_threadsafe(call.start)
         try:
             return call.result(timeout)
@@ -117,6 +131,8 @@ class Engine:
         """
         self._stopped = True
         numbers = set(self.watcher.descriptors())
+        for shelf in self.shelves:
+            numbers.update(shelf.descriptors())
         selector = getattr(self.loop, "_selector", None)
         if selector is not None:
             numbers.update(selector.get_map() or ())
@@ -128,11 +144,20 @@ class Engine:
                 os.dup2(nowhere, number, inheritable=False)
         os.close(nowhere)
 
+    def _loop_fd(self) -> int:
+        """Readable when the loop has something to do; -1 if that cannot be known."""
+        selector = getattr(self.loop, "_selector", None)
+        with contextlib.suppress(AttributeError):
+            return int(selector.fileno())  # type: ignore[union-attr]
+        return -1
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
             self.watcher.close()
+            for shelf in self.shelves:
+                shelf.close()
             self._cancel_everything()
         finally:
             self.loop.close()
@@ -158,6 +183,18 @@ class Engine:
             _log.error("%s failed", task.get_name(), exc_info=error)
 
 
+class Early(Generic[Result]):
+    """Lets a coroutine of `Engine.call` answer from inside a callback of the loop, a round or two before it ends."""
+
+    def __init__(self) -> None:
+        self.call: _Call[Result] | None = None
+
+    def give(self, result: Result) -> None:
+        """On the loop. What the coroutine returns or raises afterwards is not heard."""
+        assert self.call is not None
+        self.call.give(result)
+
+
 class _Call(Generic[Result]):
     """A coroutine of the engine for which another thread waits.
 
@@ -180,12 +217,18 @@ class _Call(Generic[Result]):
 
     async def _run(self) -> None:
         try:
-            self._result.append(await self._coroutine)
+            self.give(await self._coroutine)
         except BaseException as error:
-            self._error = error
+            if not self._result:
+                self._error = error
+                self._over.release()
             if not isinstance(error, Exception):
                 raise  # a cancellation, or the end of the process: the loop must know of it, too
-        finally:
+
+    def give(self, result: Result) -> None:
+        """On the loop: this is the result, unless there was one before."""
+        if not self._result:
+            self._result.append(result)
             self._over.release()
 
     def result(self, timeout: float | None) -> Result:

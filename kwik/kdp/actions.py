@@ -53,7 +53,7 @@ class PortDone:
 
 @dataclass(frozen=True, slots=True)
 class StreamSent:
-    """OPEN of this stream was handed to QUIC on a verified path: dial may return (client only)."""
+    """OPEN of this stream is about to leave on a verified path: dial may return (client only)."""
 
     key: PortKey
 

@@ -40,9 +40,13 @@ class MemoryPool:
         """Reserved by this holder."""
         return self._guarantees.get(holder, 0) + self._grown.get(holder, 0)
 
+    def has_room(self, guarantee_bytes: int) -> bool:
+        """Whether a newcomer with this guarantee would be admitted now."""
+        return self.used_bytes + guarantee_bytes <= self.total_bytes
+
     def admit(self, holder: Hashable, guarantee_bytes: int) -> bool:
         """Reserve a newcomer's guarantee; False if it does not fit."""
-        if self.used_bytes + guarantee_bytes > self.total_bytes:
+        if not self.has_room(guarantee_bytes):
             return False
         self._guarantees[holder] = guarantee_bytes
         self._guaranteed_bytes += guarantee_bytes

@@ -110,6 +110,12 @@ class OrderQueue:
                 best = order
         return best if best is not None and not best.busy_told else None
 
+    def has_due(self, produced: Offset) -> bool:
+        """Whether `next` or `waiting` has something."""
+        if any(order.next_offset < produced for order in self._orders.values()):
+            return True
+        return self.waiting(produced) is not None
+
     def advance(self, order: ServerOrder, size: int) -> None:
         """`size` bytes of the order were sent."""
         order.advance(size)

@@ -388,7 +388,7 @@ class ServerReplica:
             or duty.revoked
             or duty.probes
             or duty.asks
-            or len(duty.orders)
+            or duty.orders.has_due(self.producer.produced)
             or (path == self.primary and self._is_news(duty))
         )
 

@@ -306,6 +306,13 @@ class DataSession:
         self.touch(stream)
         return key
 
+    def open_pending(self, now: Instant) -> dict[int, PathId]:
+        """Place streams that wait for a server without waiting for settle(); by key, the paths of those placed."""
+        waiting = [stream for stream in self.streams.values() if stream.phase is Phase.PENDING]
+        for stream in waiting:
+            self._place(stream, now)
+        return {stream.key: stream.anchor.opened_on for stream in waiting if stream.anchor is not None}
+
     def drop(self, stream: ClientStream) -> None:
         """The stream is over; it can be looked at until the actions of this turn are performed."""
         self.wants.forget(stream.key)
@@ -405,6 +412,8 @@ class DataSession:
         if able:
             best = min(able, key=lambda path: (path.rtt_s * (1 + path.outstanding_bytes / 65536), path.id))
             failover.open_on(stream, best, frames.MODE_FIRST, now)
+            # Now, not when OPEN has left: what the application says at once leaves with it.
+            self.actions.append(StreamSent(stream.key))
 
     def _wake_upstream(self, stream: ClientStream) -> None:
         for view in stream.usable_views():
@@ -590,5 +599,3 @@ class DataSession:
         if stream is None or view is None:
             return
         view.open_sent = True
-        if view is stream.anchor:
-            self.actions.append(StreamSent(stream.key))

@@ -153,6 +153,11 @@ class QuicPath:
         return self.connection.room(self.connection.unsent())
 
     @property
+    def is_at_rest(self) -> bool:
+        """Nothing is under way: whoever waits at the other end waits for what is sent next."""
+        return self.connection.is_complete and not self.connection.has_in_flight
+
+    @property
     def datagram_payload_bytes(self) -> int:
         """Pipe bytes that one datagram carries: less room than this is not offered."""
         return self._limits.datagram_bytes - PACKET_OVERHEAD_BYTES
@@ -259,15 +264,15 @@ class QuicPath:
             self._tell_down(end, now)
         return changes
 
-    def fill(self, now: float) -> None:
-        """Offer the room that is free, until it is used up or nobody takes any."""
+    def fill(self, now: float, most: int | None = None) -> None:
+        """Offer the room that is free, until it is used up or nobody takes any; with `most` so much of it, once."""
         while self.wants_room and (listener := self._listener()) is not None:
             room = self.room(now)
             before = self._handed_bytes
             if room < self.datagram_payload_bytes:
                 return
-            listener.on_room(self, room, now)
-            if self._handed_bytes == before:
+            listener.on_room(self, room if most is None else min(room, most), now)
+            if self._handed_bytes == before or most is not None:
                 return
 
     def flush(self, now: float) -> list[Datagram]:

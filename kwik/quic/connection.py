@@ -111,6 +111,11 @@ class PathConnection(QuicConnection):
         return self._handshake_complete
 
     @property
+    def has_in_flight(self) -> bool:
+        """True while something sent awaits its acknowledgement."""
+        return self._loss.bytes_in_flight > 0
+
+    @property
     def is_gone(self) -> bool:
         """True when nothing is left to send or to wait for."""
         return self._state is QuicConnectionState.TERMINATED

@@ -28,6 +28,9 @@ Accept = Callable[[QuicPath], PathEvents]
 """Makes the listener of a new path; called before anything is told about it."""
 OnTurn = Callable[[set[QuicPath], float], None]
 
+FIRST_DATAGRAMS = 10
+"""As many as RFC 9002 §7.2 lets a new path send at once."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -313,6 +316,11 @@ class QuicEndpoint:
             self._demux.apply(path, changes)
 
     def _send(self, path: QuicPath, now: float) -> None:
+        if path.wants_room and path.is_at_rest:
+            # The first datagrams of an answer leave before the rest is built, which takes milliseconds.
+            path.fill(now, FIRST_DATAGRAMS * path.datagram_payload_bytes)
+            if path.wants_room:
+                self._port.send(path.flush(now))
         path.fill(now)
         # What the owner handed over just now leaves here: no second round for it.
         self._touched.pop(path, None)

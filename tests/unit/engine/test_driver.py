@@ -45,6 +45,9 @@ class ScriptedCore(EchoPort):
         done, self.todo = self.todo, []
         return done
 
+    def urgent(self):
+        return []
+
     def readable(self):
         return []
 

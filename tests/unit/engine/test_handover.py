@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from kwik.engine.handover import HandOver
+from kwik.engine.handover import ACCEPT_PAUSE_S, MIN_ACCEPT_PAUSE_S, RETRY_ACCEPTS, HandOver
 from kwik.engine.watch import Watcher
 from tests.unit.engine.fakes import EchoPort, bridged_pair
 
@@ -65,3 +65,23 @@ async def test_many_events_are_one_input(watcher):
     for bridge, app in pairs:
         bridge.finish()
         app.close()
+
+
+async def test_applications_that_do_not_answer_at_once_are_waited_for_less_and_less(watcher):
+    handover = HandOver(watcher)
+    pauses: list[float] = []
+
+    def silent(descriptors, limit_s):
+        pauses.append(limit_s)
+        return False
+
+    handover._pause = silent  # type: ignore[method-assign]
+    for _ in range(RETRY_ACCEPTS + 1):
+        handover.note_accept()
+        handover.settle()
+    assert pauses[0] == ACCEPT_PAUSE_S
+    assert pauses[RETRY_ACCEPTS - 2] == pytest.approx(MIN_ACCEPT_PAUSE_S)
+    assert pauses[RETRY_ACCEPTS - 1] == ACCEPT_PAUSE_S, "now and then they may show that they do"
+    before = handover._accept_s
+    handover._learn(True, ACCEPT_PAUSE_S / 2)
+    assert handover._accept_s == ACCEPT_PAUSE_S > before
