@@ -97,6 +97,13 @@ class RangeSet:
         if start == stop:
             return 0
         bounds = self._bounds
+        if not bounds or start > bounds[-1]:
+            # Behind all others: by far the most frequent case.
+            if not inside:
+                return 0
+            bounds += (start, stop)
+            self._total += stop - start
+            return stop - start
         # Bounds equal to start or stop are taken out as well: ranges that touch become one.
         low, high = bisect_left(bounds, start), bisect_right(bounds, stop)
         edges = [start] if (low % 2 == 0) == inside else []
@@ -120,7 +127,7 @@ class RangeSet:
         return list(zip(cuts[::2], cuts[1::2], strict=True))
 
     def __contains__(self, value: int) -> bool:
-        return self.contains(value)
+        return bisect_right(self._bounds, value) % 2 == 1
 
     def __iter__(self) -> Iterator[Range]:
         bounds = self._bounds

@@ -596,6 +596,5 @@ class DataSession:
     def _on_open_sent(self, number: int) -> None:
         stream = self._by_replica.get(number)
         view = None if stream is None else stream.views.get(number)
-        if stream is None or view is None:
-            return
-        view.open_sent = True
+        if view is not None:
+            view.open_sent = True

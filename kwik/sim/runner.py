@@ -13,7 +13,7 @@ from kwik.sim.scenario import Scenario
 from kwik.sim.watch import Watch
 from kwik.sim.world import Outcome, World
 
-REPEAT_EVERY = 25
+REPEAT_EVERY = 50
 """Every so many seeds a run is repeated and must be equal."""
 
 
