@@ -34,6 +34,8 @@ STUCK_RTTS = 4.0
 """Delivery stands for max(1 s, 4 RTT) with more produced: its server withholds it (SPEC §6.3)."""
 WITHHELD_PARTS = 3
 """Delivery may stand for this many times `recovery_time_s`: new paths to the server have been tried by then."""
+REFUSED_PARTS = 2
+"""Once refused, a dial waits this many times `discovery_time_s` for servers that have not answered yet."""
 KEEP_UP_BLOCKS = 8
 """A successor of a draining anchor must have produced this far ahead of delivery (or as far as the anchor)."""
 MIN_CANDIDACY_S = 0.5
@@ -575,7 +577,8 @@ def _give_up_pending(stream: ClientStream, now: Instant) -> None:
     if attempts.refused_since is None:
         attempts.refused_since = now
     # Servers that cannot be reached, or are others', are tried again and again: not for ever, where one has refused.
-    is_waiting = now < attempts.refused_since + stream.context.config.discovery_time_s
+    # The last of those that are found in time needs about as long again to be tried.
+    is_waiting = now < attempts.refused_since + REFUSED_PARTS * stream.context.config.discovery_time_s
     if _untried(stream) or (is_waiting and stream.context.may_find_more()):
         return
     said = "; ".join(stream.attempts.refusals[-8:])

@@ -204,7 +204,7 @@ class TestDial:
             house.server("y").is_up = False
         key = house.dial()
         house.client.on_discovery_done("static: two addresses", house.now)
-        limit_s = Config().discovery_time_s
+        limit_s = 2 * Config().discovery_time_s
         house.run(limit_s - 0.1)
         assert house.reset(key) is None
         house.run(1.0)
@@ -220,7 +220,21 @@ class TestDial:
         house.client.on_discovery_done("static: three addresses", house.now)
         house.run(1.0)
         assert [len(server.apps) for server in servers] == [0, 1]
-        house.run(2 * Config().discovery_time_s)
+        house.run(3 * Config().discovery_time_s)
+        assert house.reset(key) is None
+        assert house.read(key) == b"here"
+
+    def test_a_server_found_late_has_its_turn_after_a_refusal(self, house: House):
+        """Seed 0xc11 (brisk): servers that turned up at the end of the discovery time were not waited for."""
+        refusing = house.server("a")
+        refusing.refuses = (ErrorCode.APPLICATION_DOWN, "no such port")
+        slow = house.server("b", b"here")
+        slow.is_up = False
+        key = house.dial()
+        house.client.on_discovery_done("static: two addresses", house.now)
+        house.run(Config().discovery_time_s + 0.1)
+        slow.is_up = True
+        house.run(Config().discovery_time_s - 0.2)
         assert house.reset(key) is None
         assert house.read(key) == b"here"
 
