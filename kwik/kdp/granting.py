@@ -15,9 +15,10 @@ from kwik.kdp.scheduler import Lane
 from kwik.wire import frames
 
 if TYPE_CHECKING:
+    from kwik.config import Config
     from kwik.kdp.path import ClientPath
     from kwik.kdp.stream import ClientStream
-    from kwik.types import Instant
+    from kwik.types import Instant, PathId
 
 UNMEASURED_RATE = 1.25e6
 """Bytes per second credited to a path when no path at all has been measured (10 Mbit/s)."""
@@ -116,6 +117,26 @@ def plan(stream: ClientStream, now: Instant) -> None:
         _end_game(stream, lanes, now)
 
 
+def paths_with_room(paths: list[ClientPath], config: Config, now: Instant) -> set[tuple[PathId, bool]]:
+    """Paths on which orders are worthwhile, for streams that have only that one (True), and for others (False)."""
+    size, window = config.block_bytes, config.receive_window_bytes
+    rates = {path.id: path.rate_bytes_s(now) for path in paths}
+    likely = max((rate for rate in rates.values() if rate), default=UNMEASURED_RATE)
+    found: set[tuple[PathId, bool]] = set()
+    for path in paths:
+        for is_sole, target in ((True, window), (False, path.target_bytes(rates[path.id] or likely, size))):
+            if max(target, size) - path.outstanding_bytes >= _worthwhile_bytes(size, target):
+                found.add((path.id, is_sole))
+    return found
+
+
+def may_go_on(stream: ClientStream, rooms: set[tuple[PathId, bool]]) -> bool:
+    """Whether a stream that waits for room should look: with hundreds of them most would look in vain."""
+    paths = [path.id for view in stream.usable_views() for path in view.live_paths()]
+    is_sole = len(paths) == 1 and len(stream.usable_views()) == 1
+    return any((path, is_sole) in rooms for path in paths)
+
+
 def late_head_at(stream: ClientStream) -> Instant | None:
     """When the block that the reader waits for becomes late; None if none is on order, or a copy is under way."""
     down = stream.down
@@ -147,7 +168,11 @@ def revoke(stream: ClientStream, order: Order, from_block: int) -> bool:
 
 def _is_worthwhile(lane: Lane, block_bytes: int) -> bool:
     """Orders are given a few blocks at a time: one frame for each block would cost more than it gains."""
-    return lane.target_bytes - lane.queued_bytes >= min(4 * block_bytes, max(block_bytes, lane.target_bytes // 4))
+    return lane.target_bytes - lane.queued_bytes >= _worthwhile_bytes(block_bytes, lane.target_bytes)
+
+
+def _worthwhile_bytes(block_bytes: int, target_bytes: int) -> int:
+    return min(4 * block_bytes, max(block_bytes, target_bytes // 4))
 
 
 def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:

@@ -359,7 +359,8 @@ class DataSession:
         self._judge_silence(now)
         if self._marked.touched:
             # Room on a path is shared: what one stream has freed another may be waiting for.
-            self._marked.touched.update(self._marked.hungry)
+            rooms = granting.paths_with_room(self.admitted(), self.config, now)
+            self._marked.touched |= {k: None for k in self._marked.hungry if granting.may_go_on(self.streams[k], rooms)}
         for _ in range(4):
             if not self._marked.touched:
                 break
@@ -394,8 +395,7 @@ class DataSession:
             self._marked.hungry[stream.key] = None
         else:
             self._marked.hungry.pop(stream.key, None)
-        later = [at for at in self._stream_dues(stream) if at > self._clock.seen]
-        stream.next_due = min(later, default=None)
+        stream.next_due = min((at for at in self._stream_dues(stream) if at > self._clock.seen), default=None)
 
     def _place(self, stream: ClientStream, now: Instant) -> None:
         """OPEN goes to exactly one server: the best admitted one, or the first that ever became writable."""

@@ -29,7 +29,7 @@ from tests.proc.harness_stage import READ_BYTES, SERVICE, Reading, Stage, stats_
 
 pytestmark = [pytest.mark.program("nginx"), pytest.mark.proc]
 
-LARGE_BYTES = 40_000_000
+LARGE_BYTES = 100_000_000
 MIDDLE_BYTES = 6_000_000
 LINK = {"rate_mbps": 20, "delay_ms": 10}
 CONFIGURATION = """
