@@ -111,6 +111,17 @@ def test_bytes_of_a_server_that_was_never_the_anchor():
     assert found(outcome) == {"1"}
 
 
+def test_the_anchor_of_a_stream_is_looked_up_by_its_number(monkeypatch):
+    streams = (ClientPlan(), ClientPlan(start_s=0.2), ClientPlan(start_s=0.1))
+    world = World(Scenario(servers=(server(),), streams=streams), PlainCores()).run().world
+    assert [app.number for app in world.client.streams] == [0, 2, 1]
+    asked: list[int] = []
+    monkeypatch.setattr(world.client.side, "stream_stats", lambda key, now: asked.append(key))
+    for app in world.client.streams:
+        world.anchor_place(app.number)
+    assert asked == [app.key for app in world.client.streams]
+
+
 def test_common_prefix():
     assert common_prefix(b"", b"abc") == 0
     assert common_prefix(b"abd", b"abcd") == 2
