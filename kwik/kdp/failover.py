@@ -571,7 +571,8 @@ def _untried(stream: ClientStream) -> bool:
 
 def _give_up_pending(stream: ClientStream, now: Instant) -> None:
     attempts = stream.attempts
-    if stream.is_over or not attempts.refusals:
+    are_leaving = any(path.is_draining for path in stream.context.admitted())
+    if stream.is_over or not (attempts.refusals or are_leaving):
         attempts.refused_since = None
         return
     if attempts.refused_since is None:
@@ -579,10 +580,15 @@ def _give_up_pending(stream: ClientStream, now: Instant) -> None:
     # Servers that cannot be reached, or are others', are tried again and again: not for ever, where one has refused.
     # The last of those that are found in time needs about as long again to be tried.
     is_waiting = now < attempts.refused_since + REFUSED_PARTS * stream.context.config.discovery_time_s
-    if _untried(stream) or (is_waiting and stream.context.may_find_more()):
+    is_waiting = is_waiting and stream.context.may_find_more()
+    if not attempts.refusals:
+        # Whoever takes the place of servers that drain may need some time to come.
+        is_waiting = now < attempts.refused_since + stream.context.config.recovery_time_s
+    if _untried(stream) or is_waiting:
         return
-    said = "; ".join(stream.attempts.refusals[-8:])
-    stream.fail(stream.attempts.last_code, f"every server refused the stream ({said})", refused=True)
+    code = attempts.last_code if attempts.refusals else ErrorCode.DRAINING
+    said = "; ".join(attempts.refusals[-8:]) or "all that there are drain"
+    stream.fail(code, f"every server refused the stream ({said})", refused=True)
 
 
 def _is_network_limited(stream: ClientStream) -> bool:

@@ -152,7 +152,7 @@ class Attempts:
     instances: set[Instance] = field(default_factory=set)
     refusals: list[str] = field(default_factory=list)
     refused_since: Instant | None = None
-    """Since when some server has refused and none has taken the stream."""
+    """Since when some server has refused, or drains, and none has taken the stream."""
     last_code: int = ErrorCode.SERVER_GONE
     any_answered: bool = False
 

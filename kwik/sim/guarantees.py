@@ -247,7 +247,7 @@ def check_memory(outcome: Outcome) -> list[str]:
 
 
 def check_strangers(world: World) -> list[str]:
-    """7: no application of another service ran; a clone that had to prove itself heard nothing but hello and JOIN."""
+    """7: no application of another service ran; a clone without proof heard nothing but hello and JOIN."""
     found = []
     for place in world.places:
         if place.plan.service != SERVICE and any(host.instances for host in place.hosts):
@@ -258,13 +258,25 @@ def check_strangers(world: World) -> list[str]:
 
 
 def _check_clone(world: World, place: Place) -> list[str]:
-    told: dict[PathId, list[codec.Received]] = {}
-    for item in world.watch.frames:
-        if item.host == place.name:
-            told.setdefault(item.path, []).append(item.frame)
-    unproved = [frames for frames in told.values() if any(isinstance(frame, Join) for frame in frames)]
-    wrong = [frame for frames in unproved for frame in frames if not isinstance(frame, ClientHello | Join)]
-    return [f"7: {place.name} could not prove itself and was told {type(wrong[0]).__name__}"] if wrong else []
+    found = []
+    for host in place.hosts:
+        told: dict[PathId, list[codec.Received]] = {}
+        for item in world.watch.frames:
+            if item.host == host.name:
+                told.setdefault(item.path, []).append(item.frame)
+        wrong = _told_unproved(list(told.values()))
+        found += [f"7: {host.name} could not prove itself and was told {type(frame).__name__}" for frame in wrong[:1]]
+    return found
+
+
+def _told_unproved(paths: list[list[codec.Received]]) -> list[codec.Received]:
+    """What this process heard on paths that had to join a session of another process.
+
+    If the client met it before the original, the session is its own, and the original is the one that has no proof.
+    """
+    own = {frame.session for frames in paths for frame in frames if isinstance(frame, ClientHello)}
+    unproved = [frames for frames in paths if any(isinstance(one, Join) and one.session not in own for one in frames)]
+    return [frame for frames in unproved for frame in frames if not isinstance(frame, ClientHello | Join)]
 
 
 # ---------------------------------------------------------------- 8: who saw a stream

@@ -168,10 +168,11 @@ class World:
 
     def anchor_place(self, number: int = 0) -> Place | None:
         """Where a stream's anchor is, by what the client says; while it says nothing, where an application runs."""
-        streams = self.client.streams
-        if number >= len(streams):
+        # Streams are kept in the order in which they were dialled, which their numbers need not follow.
+        app = next((app for app in self.client.streams if app.number == number), None)
+        if app is None:
             return None
-        stats = self.client.side.stream_stats(streams[number].key, self.clock.now)
+        stats = self.client.side.stream_stats(app.key, self.clock.now)
         ids = [share.server_id for share in stats.shares if share.role == "anchor"] if stats is not None else []
         if ids and ids[0]:
             return next((place for place in self.places if place.name == ids[0]), None)

@@ -408,6 +408,41 @@ class TestRecovery:
         assert not failure.refused
 
 
+class TestPending:
+    def test_servers_that_drain_and_stay_are_not_waited_for_without_end(self):
+        rig = SessionRig(recovery_time_s=7.0)
+        rig.path(P1, "a")
+        rig.session.on_draining(instance("a"))
+        key = rig.dial()
+        rig.wait(6.9)
+        assert rig.failed(key) is None
+        rig.wait(0.2)
+        failure = rig.failed(key)
+        assert failure is not None
+        assert (failure.code, failure.refused) == (ErrorCode.DRAINING, True)
+
+    def test_another_server_may_come_in_their_place(self):
+        rig = SessionRig(recovery_time_s=7.0)
+        rig.path(P1, "a")
+        rig.session.on_draining(instance("a"))
+        key = rig.dial()
+        rig.wait(6.9)
+        rig.path(P2, "b")
+        assert len(rig.hear_only(frames.Open, P2)) == 1
+        rig.wait(1.0)
+        assert rig.failed(key) is None
+
+    def test_what_one_that_drains_has_cost_is_forgotten_when_it_is_gone(self):
+        rig = SessionRig(recovery_time_s=7.0)
+        rig.path(P1, "a")
+        rig.session.on_draining(instance("a"))
+        key = rig.dial()
+        rig.wait(6.9)
+        rig.gone(P1, dead="a")
+        rig.wait(7.0)
+        assert rig.failed(key) is None
+
+
 class TestOutrun:
     """A helper whose path is twice as fast, and no longer, takes over without need and without a pause."""
 

@@ -1,5 +1,7 @@
 """The judge: finds a breach when there is one. Outcomes are made with the plain cores and then spoilt."""
 
+from dataclasses import replace
+
 import pytest
 
 from kwik.sim.apps import Twist
@@ -8,7 +10,11 @@ from kwik.sim.clock import START_S
 from kwik.sim.factories import PlainCores
 from kwik.sim.guarantees import bend, breaches, common_prefix
 from kwik.sim.scenario import FaultPlan, Scenario, server
+from kwik.sim.watch import Seen
 from kwik.sim.world import World
+from kwik.types import PathId
+from kwik.wire.frames import Attach
+from kwik.wire.messages import Join
 
 
 @pytest.fixture
@@ -109,6 +115,44 @@ def test_bytes_of_a_server_that_was_never_the_anchor():
     assert found(outcome) == {"2"}
     received[2000:] = bend(bytes(received[2000:]))
     assert found(outcome) == {"1"}
+
+
+CLONE = Scenario(
+    servers=(server(sighted_s=0.1), server(clone_of=0)),
+    streams=(ClientPlan(answers=(40_000,)),),
+    faults=(FaultPlan(kind="path-break", target="1", value=15_000),),
+)
+
+
+def test_a_clone_that_was_met_first_proves_that_the_session_is_its_own():
+    outcome = World(CLONE).run()
+    told = [item.frame for item in outcome.world.watch.frames if item.host == "s1" and item.path > 0]
+    assert any(isinstance(frame, Join) for frame in told)
+    assert any(isinstance(frame, Attach) for frame in told)
+    assert breaches(outcome) == []
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_clone_that_was_given_a_stream_of_anothers_session(generation):
+    outcome = World(replace(CLONE, faults=())).run()
+    place = outcome.world.places[1]
+    if generation:
+        outcome.world.start_server(place)
+    path = PathId(9)
+    for frame in (Join(bytes(16), bytes(32)), Attach(1, 1, 0, 0, ())):
+        outcome.world.watch.frames.append(Seen(START_S, place.host.name, path, frame))
+    assert found(outcome) == {"7"}
+
+
+def test_the_anchor_of_a_stream_is_looked_up_by_its_number(monkeypatch):
+    streams = (ClientPlan(), ClientPlan(start_s=0.2), ClientPlan(start_s=0.1))
+    world = World(Scenario(servers=(server(),), streams=streams), PlainCores()).run().world
+    assert [app.number for app in world.client.streams] == [0, 2, 1]
+    asked: list[int] = []
+    monkeypatch.setattr(world.client.side, "stream_stats", lambda key, now: asked.append(key))
+    for app in world.client.streams:
+        world.anchor_place(app.number)
+    assert asked == [app.key for app in world.client.streams]
 
 
 def test_common_prefix():
