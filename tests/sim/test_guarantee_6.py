@@ -1,5 +1,7 @@
 """A single server is a plain connection: no round trip more (SPEC §2). The yardstick carries it plainly."""
 
+from dataclasses import replace
+
 import pytest
 
 from kwik.sim.client_app import ClientPlan
@@ -44,3 +46,23 @@ def test_a_dialogue_takes_one_round_trip_per_answer():
 def test_the_server_speaks_first():
     outcome = run(single(rtt_s=0.1, greeting_bytes=80, answers=(1000,)))
     assert check_single(outcome) == []
+
+
+def test_a_probe_before_the_first_acknowledgement_costs_no_window():
+    """A round trip just below the first probe timeout: the server probes, and starts as quickly as ever."""
+    outcome = run(single(rtt_s=0.29, rate=5e5, greeting_bytes=80, answers=(194_603,)))
+    assert_complete(outcome)
+    assert check_single(outcome) == []
+
+
+def test_a_shifted_acknowledgement_is_a_plain_connections_too():
+    """The credit that answers the first data acknowledges one packet; then the last of the window waits for its own."""
+    scenario = single(rtt_s=0.0116, rate=8.4e6, answers=(33_274,), finish="half-close")
+    assert check_single(run(scenario)) == []
+
+
+def test_credit_that_waits_is_not_excused():
+    scenario = replace(single(rtt_s=0.1, answers=(100_000,)), first_window_blocks=1, window_blocks=2)
+    outcome = run(scenario)
+    assert_complete(outcome)
+    assert any("end" in breach for breach in check_single(outcome))
