@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from kwik.sim.plain import HEAD_BYTES, Remark
 from kwik.sim.watch import Watch
-from kwik.types import PathId
+from kwik.types import Instant, PathId
 from kwik.wire import codec
 
 if TYPE_CHECKING:
@@ -20,11 +20,37 @@ Side = Literal["client", "server"]
 
 
 @dataclass(slots=True)
+class Remarks:
+    """What one side said, in its order."""
+
+    all: list[Remark] = field(default_factory=list)
+    _alone_from: int = 0
+    _at: Instant = 0.0
+    """Those from `_alone_from` on were said at this instant, without bytes of the stream so far."""
+
+    def add(self, at: Instant, *, sent: int, received: int, size: int, stream_bytes: int) -> None:
+        """A piece of so many bytes is written, when the stream had come so far; some bytes are the stream's."""
+        if at != self._at:
+            self._at, self._alone_from = at, len(self.all)
+        if size > stream_bytes:
+            self.all.append(Remark(received, sent, size - stream_bytes))
+        if stream_bytes:
+            joined = [replace(remark, is_joined=True) for remark in self.all[self._alone_from :]]
+            # A plain connection brings a head of its own for each piece of the stream.
+            if joined and joined[-1].size <= HEAD_BYTES:
+                joined.pop()
+            elif joined:
+                joined[-1] = replace(joined[-1], size=joined[-1].size - HEAD_BYTES)
+            self.all[self._alone_from :] = joined
+            self._alone_from = len(self.all)
+
+
+@dataclass(slots=True)
 class FramingWatch(Watch):
     """Writes down the remarks of both sides of a run with one server and one stream."""
 
-    client: list[Remark] = field(default_factory=list)
-    server: list[Remark] = field(default_factory=list)
+    client: Remarks = field(default_factory=Remarks)
+    server: Remarks = field(default_factory=Remarks)
 
     def begin(self, world: World) -> None:
         Watch.begin(self, world)
@@ -37,7 +63,7 @@ class FramingWatch(Watch):
     @property
     def sizes(self) -> tuple[int, int]:
         """Bytes of all remarks of client and server."""
-        return sum(remark.size for remark in self.client), sum(remark.size for remark in self.server)
+        return sum(remark.size for remark in self.client.all), sum(remark.size for remark in self.server.all)
 
 
 class _Count:
@@ -52,17 +78,17 @@ class _Count:
         """How many of these bytes are the stream's."""
         if pipe not in self._decoders:
             self._decoders[pipe] = codec.Decoder(self._sender, "data" if pipe else "control")
-        size = stream_bytes(self._decoders[pipe].feed(data))
+        size = _stream_bytes(self._decoders[pipe].feed(data))
         self.total += size
         return size
 
 
-def stream_bytes(frames: Iterable[codec.Received]) -> int:
+def _stream_bytes(frames: Iterable[codec.Received]) -> int:
     """Bytes of the stream in these frames."""
     return sum(len(frame.payload) for frame in frames if isinstance(frame, codec.DataPiece | codec.UpstreamPiece))
 
 
-def _listen(host: Host, side: Side, remarks: list[Remark]) -> None:
+def _listen(host: Host, side: Side, remarks: Remarks) -> None:
     sent, received = _Count(side), _Count("server" if side == "client" else "client")
     note_as_well, alter = host.note, host.altered
 
@@ -73,10 +99,7 @@ def _listen(host: Host, side: Side, remarks: list[Remark]) -> None:
     def altered(path: PathId, pipe: int, data: bytes) -> bytes:
         before = sent.total
         said = sent.feed(pipe, data)
-        # A plain connection brings a head of its own for each piece of the stream.
-        size = len(data) - said - (HEAD_BYTES if said else 0)
-        if size > 0:
-            remarks.append(Remark(received.total, before, size))
+        remarks.add(host.clock.now, sent=before, received=received.total, size=len(data), stream_bytes=said)
         return alter(path, pipe, data)
 
     host.note = note  # type: ignore[method-assign]

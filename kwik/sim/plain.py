@@ -40,6 +40,8 @@ class Remark:
     received: int
     sent: int
     size: int
+    is_joined: bool = False
+    """True if it goes along with the next bytes of the stream, and not before there are any."""
 
 
 @dataclass(slots=True)
@@ -152,7 +154,9 @@ class PlainCore:
         if not self._remarks:
             return False
         remark = self._remarks[0]
-        return remark.received <= self._received_bytes and remark.sent <= self._sent_bytes
+        if remark.received > self._received_bytes or remark.sent > self._sent_bytes:
+            return False
+        return not remark.is_joined or any(self._has_news(flow) for flow in self._flows.values())
 
     def _has_news(self, flow: _Flow) -> bool:
         return flow.is_open and (bool(flow.out) or bool(flow.opening) or (flow.is_out_ended and not flow.is_end_sent))

@@ -6,8 +6,10 @@ import pytest
 
 from kwik.sim.client_app import ClientPlan
 from kwik.sim.compare import check_single
+from kwik.sim.factories import PlainCores
 from kwik.sim.link import LinkPlan
 from kwik.sim.scenario import Scenario, ServerPlan
+from kwik.sim.world import World
 from tests.sim.runs import assert_complete, run
 
 
@@ -57,12 +59,21 @@ def test_a_probe_before_the_first_acknowledgement_costs_no_window():
 
 def test_a_shifted_acknowledgement_is_a_plain_connections_too():
     """The credit that answers the first data acknowledges one packet; then the last of the window waits for its own."""
-    scenario = single(rtt_s=0.0116, rate=8.4e6, answers=(33_274,), finish="half-close")
-    assert check_single(run(scenario)) == []
+    outcome = run(single(rtt_s=0.0116, rate=8.4e6, answers=(33_274,), finish="half-close"))
+    bare = World(outcome.world.scenario, PlainCores()).run()
+    assert outcome.took_s > bare.took_s + 0.009
+    assert check_single(outcome) == []
 
 
 def test_credit_that_waits_is_not_excused():
     scenario = replace(single(rtt_s=0.1, answers=(100_000,)), first_window_blocks=1, window_blocks=2)
     outcome = run(scenario)
     assert_complete(outcome)
-    assert any("end" in breach for breach in check_single(outcome))
+    (breach,) = check_single(outcome)
+    assert breach.startswith("6: end 0.1")
+
+
+def test_much_framing_is_not_excused(monkeypatch):
+    monkeypatch.setattr("kwik.sim.compare.FRAMING_BYTES", 100)
+    (breach,) = check_single(run(single(rtt_s=0.1, answers=(100,))))
+    assert breach.startswith("6: framing")
