@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from kwik.config import Config, ServerConfig
@@ -11,7 +12,7 @@ from kwik.core.client import ClientCore
 from kwik.core.port import FactsView
 from kwik.core.server import ServerCore
 from kwik.sim.endpoints import ClientSide, ServerSide
-from kwik.sim.plain import PlainClient, PlainServer
+from kwik.sim.plain import PlainClient, PlainServer, Remark
 
 Trace = Callable[[object], None]
 
@@ -46,15 +47,19 @@ class RealCores:
         return ServerCore(config, incarnation=incarnation, facts=facts, token_bytes=rng.randbytes, trace=trace)
 
 
+@dataclass(frozen=True, slots=True)
 class PlainCores:
-    """One path, one stream, nothing else."""
+    """One path, one stream, nothing else; but for remarks, if any are given."""
+
+    client_remarks: Sequence[Remark] = ()
+    server_remarks: Sequence[Remark] = ()
 
     def client(
         self, service: str, config: Config, facts: FactsView, rng: random.Random, trace: Trace | None
     ) -> ClientSide:
-        return PlainClient()
+        return PlainClient(self.client_remarks)
 
     def server(
         self, config: ServerConfig, incarnation: bytes, facts: FactsView, rng: random.Random, trace: Trace | None
     ) -> ServerSide:
-        return PlainServer()
+        return PlainServer(self.server_remarks)

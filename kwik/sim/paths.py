@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from kwik.base.rtt import RttEstimator
@@ -28,6 +28,8 @@ AHEAD_S: Final = 0.010
 REORDERING: Final = 3
 """A packet is lost when one sent so many later was acknowledged (RFC 9002 §6.1.1)."""
 FIRST_PTO_S: Final = 0.3
+PROBES: Final = 2
+"""Packets whose content is sent again when no acknowledgement comes."""
 LONGEST_BACKOFF: Final = 6
 LEAST_ROOM: Final = 256
 """Less room is never offered, however small packets are: heads of frames and digests are not scaled down."""
@@ -64,6 +66,8 @@ class Packet:
     pings: tuple[int, ...]
     acks: tuple[int, ...]
     delay_s: float
+    is_probed: bool = False
+    """True for what is left in flight of a packet whose content a probe has taken over."""
 
 
 @dataclass(slots=True)
@@ -145,6 +149,18 @@ class Sender:
             (self.data if pipe else self.control).appendleft((pipe, offset, data))
             self.unsent_bytes += len(data)
         self.pings.extend(packet.pings)
+
+    def oldest_full(self) -> Packet | None:
+        """The oldest packet in flight whose content no probe has taken over."""
+        return next((packet for packet in self.flight.values() if not packet.is_probed), None)
+
+    def probe(self) -> None:
+        """Let the content of the two oldest packets go once more. That they are lost is not said: no window shrinks for
+        a probe, and an acknowledgement may still come (RFC 9002 §6.2.4)."""
+        oldest = [packet for packet in self.flight.values() if not packet.is_probed][:PROBES]
+        for packet in reversed(oldest):
+            self.requeue(packet)
+            self.flight[packet.number] = replace(packet, chunks=[], pings=(), is_probed=True)
 
     @property
     def pto_s(self) -> float:
@@ -328,9 +344,9 @@ class PathEnd:
         acks, delay_s = self._receiver.take_acks(self.clock.now)
         packet = Packet(sender.next_number, now, size, chunks, pings, acks, delay_s)
         sender.next_number += 1
-        if not sender.flight:
-            if self.last_packet_at is None or self.last_packet_at >= self._idle_from:
-                self._idle_from = now
+        if not sender.flight and (self.last_packet_at is None or self.last_packet_at >= self._idle_from):
+            self._idle_from = now
+        if not self._timers[0]:
             self._arm(0, sender.pto_s)
         sender.flight[packet.number] = packet
         sender.flight_bytes += size
@@ -451,7 +467,7 @@ class PathEnd:
             self._arm(timer, left_s)
 
     def _probe_left_s(self) -> float | None:
-        oldest = next(iter(self.sender.flight.values()), None)
+        oldest = self.sender.oldest_full()
         return None if oldest is None else oldest.sent_at + self.sender.pto_s - self.clock.now
 
     def _ack_left_s(self) -> float | None:
@@ -472,7 +488,7 @@ class PathEnd:
         if wait_s <= 1e-9:
             sender.backoff += 1
             self._facts = None
-            self._repeat([number for number, _ in zip(sender.flight, range(2), strict=False)])
+            sender.probe()
             self._credit_bytes = None if self._credit_bytes is None else float(self._rules.packet_bytes)
             self.flush(always=True)
             wait_s = sender.pto_s

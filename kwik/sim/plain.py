@@ -1,14 +1,15 @@
 """The yardstick: a pair of cores that do nothing but carry one stream over one path, as plain QUIC would.
 
 The client opens a path to the first server it hears of; both directions go as length-prefixed pieces on a data pipe, a
-piece of length 0 ends a direction. No verification, no recovery: a path that ends resets its streams.
+piece of length 0 ends a direction. No verification, no recovery: a path that ends resets its streams. On request it
+carries framing as well (remarks, on the control pipe): bytes that mean nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from kwik.core.actions import Accept, OpenPath, PortDone, PortReadable, PortReset, PortWritable, WakePath
@@ -25,6 +26,22 @@ MOST_AHEAD: Final = 1 << 20
 HEAD_BYTES: Final = 4
 OPENING: Final = b"\xff" * HEAD_BYTES
 """Precedes the first piece of a client: the stream begins even if the client has nothing to say yet."""
+REMARKS_PIPE: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Bytes that are not the stream's, said when `received` and `sent` bytes of the stream had come and gone.
+
+    Nothing depends on a remark: it is said there and never waited for. So a plain connection that repeats Kwik's
+    remarks excuses what Kwik's messages weigh, and not what they make wait.
+    """
+
+    received: int
+    sent: int
+    size: int
+    is_joined: bool = False
+    """True if it goes along with the next bytes of the stream, and not before there are any."""
 
 
 @dataclass(slots=True)
@@ -48,9 +65,12 @@ class _Flow:
 class PlainCore:
     """What both ends have in common; the pipe's number is the stream's."""
 
-    def __init__(self) -> None:
+    def __init__(self, remarks: Sequence[Remark] = ()) -> None:
         self._flows: dict[PortKey, _Flow] = {}
         self._actions: deque[object] = deque()
+        self._remarks = deque(remarks)
+        self._received_bytes = 0
+        self._sent_bytes = 0
 
     # ------------------------------------------------------------ ports
 
@@ -98,6 +118,12 @@ class PlainCore:
         flow = self._flow_of(path, pipe)
         if flow is None:
             return
+        before = len(flow.inbox)
+        self._take_in(flow, data)
+        self._received_bytes += len(flow.inbox) - before
+        self._actions.append(PortReadable(flow.key))
+
+    def _take_in(self, flow: _Flow, data: bytes) -> None:
         raw = flow.raw
         raw += data
         while raw:
@@ -112,7 +138,6 @@ class PlainCore:
             flow.inbox += part
             flow.left -= len(part)
             del raw[: len(part)]
-        self._actions.append(PortReadable(flow.key))
 
     def on_path_down(self, path: PathId, reason: str, now: Instant) -> None:
         for key in [flow.key for flow in self._flows.values() if flow.path == path]:
@@ -123,13 +148,24 @@ class PlainCore:
         """Nobody pings."""
 
     def wants_room(self, path: PathId) -> bool:
-        return any(self._has_news(flow) for flow in self._flows.values() if flow.path == path)
+        return self._has_remark() or any(self._has_news(flow) for flow in self._flows.values() if flow.path == path)
+
+    def _has_remark(self) -> bool:
+        if not self._remarks:
+            return False
+        remark = self._remarks[0]
+        if remark.received > self._received_bytes or remark.sent > self._sent_bytes:
+            return False
+        return not remark.is_joined or any(self._has_news(flow) for flow in self._flows.values())
 
     def _has_news(self, flow: _Flow) -> bool:
         return flow.is_open and (bool(flow.out) or bool(flow.opening) or (flow.is_out_ended and not flow.is_end_sent))
 
     def on_room(self, path: PathId, size: int, now: Instant) -> list[tuple[int, bytes]]:
         pieces: list[tuple[int, bytes]] = []
+        while self._has_remark() and size > 0:
+            pieces.append((REMARKS_PIPE, self._next_remark(size)))
+            size -= len(pieces[-1][1])
         for flow in self._flows.values():
             if flow.path != path or not self._has_news(flow) or size <= HEAD_BYTES:
                 continue
@@ -137,10 +173,19 @@ class PlainCore:
             size -= len(pieces[-1][1])
         return pieces
 
+    def _next_remark(self, limit: int) -> bytes:
+        remark = self._remarks.popleft()
+        if remark.size > limit:
+            self._remarks.appendleft(replace(remark, size=remark.size - limit))
+        return bytes(min(remark.size, limit))
+
     def _next_piece(self, flow: _Flow, limit: int) -> bytes:
         opening, flow.opening = flow.opening, b""
+        if self._remarks and (until := self._remarks[0].sent - self._sent_bytes) > 0:
+            limit = min(limit, until)
         data = bytes(flow.out[:limit])
         del flow.out[: len(data)]
+        self._sent_bytes += len(data)
         if data:
             self._actions.append(PortWritable(flow.key))
         elif not flow.is_out_ended:
@@ -163,8 +208,8 @@ class PlainCore:
 class PlainClient(PlainCore):
     """One path to the first server that is named."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, remarks: Sequence[Remark] = ()) -> None:
+        super().__init__(remarks)
         self._next_key = 1
         self._is_opening = False
         self._path: PathId | None = None
@@ -181,6 +226,7 @@ class PlainClient(PlainCore):
         self._path = path
         for flow in self._flows.values():
             flow.path = path
+        self._actions.append(WakePath(path))
 
     def dial(self, now: Instant, *, replicas: int = 1) -> PortKey:
         key = self._next_key
@@ -207,14 +253,15 @@ class PlainServer(PlainCore):
     """Accepts a stream when its first bytes come."""
 
     def on_path_writable(self, path: PathId, binding: bytes, remote: tuple[str, int] | None, now: Instant) -> None:
-        """The client speaks first."""
+        """The client speaks first, but for remarks."""
+        self._actions.append(WakePath(path))
 
     def _begin(self, path: PathId, pipe: int) -> None:
         self._flows[pipe] = _Flow(pipe, path, is_open=False)
         self._actions.append(Accept(pipe, "plain", None))
 
     def on_path_data(self, path: PathId, pipe: int, data: bytes, now: Instant) -> None:
-        if self._flow_of(path, pipe) is None:
+        if pipe != REMARKS_PIPE and self._flow_of(path, pipe) is None:
             self._begin(path, pipe)
         super().on_path_data(path, pipe, data, now)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kwik.sim.compare import check_race, check_single, is_race, is_single
 from kwik.sim.draw import BRISK, Scale, draw
+from kwik.sim.framing import FramingWatch
 from kwik.sim.guarantees import breaches
 from kwik.sim.scenario import Scenario
 from kwik.sim.watch import Watch
@@ -50,6 +51,8 @@ def run_scenario(scenario: Scenario, *, is_repeated: bool = False, watch: Watch 
     outcome: Outcome | None = None
     found: list[str] = []
     misses: list[str] = []
+    if watch is None and is_single(scenario):
+        watch = FramingWatch()
     try:
         outcome = World(scenario, watch=watch).run()
         found += breaches(outcome)
