@@ -13,7 +13,7 @@ from kwik.kdp.opaque import Head
 from kwik.kdp.orders import Order
 from kwik.kdp.replica_view import ReplicaView, ViewState
 from kwik.kdp.stream import Event, Phase
-from kwik.kdp.takeover import HOLD_S, UNHURRIED, Trouble, best_candidate, is_leaving
+from kwik.kdp.takeover import HOLD_S, UNHURRIED, Trouble, best_candidate, is_leaving, pace_of
 from kwik.types import OrderId
 from kwik.wire import frames
 
@@ -27,8 +27,9 @@ BEHIND_RTTS = 1.5
 """Delivery stands for max(25 ms, 1.5 RTT) before an anchor that does not announce counts as fallen behind; what it has
 stood in all counts, less 1/50 of the time that has passed (SPEC §6.4)."""
 BEHIND_DECAY = 0.02
-OUTRUN_FACTOR = 2.0
-"""A helper takes over without need if its path is so much faster (SPEC §6.4)."""
+SWIFT_DECAY = 0.5
+"""The same for an anchor whose path is much faster than those of all who could take over: it has to stand longer than
+it moves before it is worth changing."""
 MIN_STUCK_S = 1.0
 STUCK_RTTS = 4.0
 """Delivery stands for max(1 s, 4 RTT) with more produced: its server withholds it (SPEC §6.3)."""
@@ -108,29 +109,30 @@ def _is_behind(stream: ClientStream, now: Instant) -> bool:
     if takeover.stuck_since is not None:
         # Many short waits are as bad as a long one.
         takeover.waited_s += now - takeover.stuck_since
-    takeover.waited_s = max(0.0, takeover.waited_s - BEHIND_DECAY * (now - takeover.looked_at))
+    decay = SWIFT_DECAY if takeover.waited_s and _is_swiftest(stream, now) else BEHIND_DECAY
+    takeover.waited_s = max(0.0, takeover.waited_s - decay * (now - takeover.looked_at))
     takeover.looked_at = now
     takeover.stuck_since = now if stands else None
     due = behind_at(stream)
     return stands and due is not None and now >= due
 
 
+def _is_swiftest(stream: ClientStream, now: Instant) -> bool:
+    """The anchor's path is much faster than that of any agreeing helper."""
+    ours = None if stream.anchor is None else pace_of(stream.anchor, now)
+    theirs = [pace_of(view, now) for view in stream.helpers() if view.agreement.has_agreed]
+    return ours is not None and all(other is not None and ours.is_much_faster(other) for other in theirs)
+
+
 def _outruns(stream: ClientStream, view: ReplicaView, now: Instant) -> bool:
-    """An agreeing helper whose path is twice as fast and, queues included, no longer: as anchor it holds nobody up."""
+    """An agreeing helper whose path is much faster and, queues included, no longer: as anchor it holds nobody up."""
     anchor = stream.anchor
     if anchor is None or stream.phase is not Phase.LIVE or not view.agreement.has_agreed or anchor.final is not None:
         return False
-    ours, theirs = _swiftest(anchor, now), _swiftest(view, now)
+    ours, theirs = pace_of(anchor, now), pace_of(view, now)
     if ours is None or theirs is None or not _keeps_up(stream, view) or is_leaving(view):
         return False
-    return theirs[0] >= OUTRUN_FACTOR * ours[0] and theirs[1] <= ours[1]
-
-
-def _swiftest(view: ReplicaView, now: Instant) -> tuple[float, float] | None:
-    """Rate and smoothed RTT of its best path; None if it was not measured."""
-    paths = view.live_paths()
-    rate = paths[0].rate_bytes_s(now) if paths else None
-    return None if rate is None else (rate, paths[0].rtt_s)
+    return theirs.outruns(ours)
 
 
 def _lacks_announcements(stream: ClientStream) -> bool:

@@ -330,10 +330,20 @@ def _take_back(stream: ClientStream, lane: Lane, keep: int, idle: list[Lane], no
             lane.queued_bytes -= given_up
 
 
+def _is_slow_head(stream: ClientStream, lanes: list[Lane], left_s: float) -> bool:
+    """The window stands at this block; a lane with nothing to do would bring it in half the time until it is late."""
+    book, size = stream.down.book, stream.down.block_bytes
+    head = stream.down.delivered // size
+    idle = [lane for lane in lanes if not lane.queued_bytes and lane.is_proven and lane.may(head)]
+    return not book.unassigned and any(2 * lane.eta_s(size) < left_s for lane in idle)
+
+
 def _copy_late_head(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
     """Never wait at the head of the line: a late block is ordered again where it comes soonest."""
     due = late_head_at(stream)
-    if due is None or now < due or stream.down.peek(stream.anchor, None) is not None:
+    if due is None or stream.down.peek(stream.anchor, None) is not None:
+        return
+    if now < due and not _is_slow_head(stream, lanes, due - now):
         return
     book, size = stream.down.book, stream.down.block_bytes
     head = stream.down.delivered // size

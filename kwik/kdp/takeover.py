@@ -6,6 +6,7 @@ exactly the offset at which delivery stands has matched the client's own pair.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from kwik.kdp.digest import Pair
@@ -16,6 +17,9 @@ MAX_OPEN_PROBES = 8
 """Unanswered and unmatched probes of one candidacy; SPEC §7 allows 16."""
 HOLD_S = 1.0
 """No change back for this long unless the new anchor is silent too (SPEC §6.4)."""
+
+OUTRUN_FACTOR = 2.0
+"""A path so many times as fast is much faster (SPEC §6.4)."""
 
 
 class Trouble(Enum):
@@ -138,6 +142,30 @@ def best_candidate(
         return (not is_leaving(view), view.agreement.has_agreed, rate, view.produced, -view.number)
 
     return max(able, key=merit, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a replica's best path is: its rate, its smoothed RTT, and how long what it owes will last."""
+
+    rate_bytes_s: float
+    rtt_s: float
+    owed_s: float
+
+    def is_much_faster(self, other: Pace) -> bool:
+        """By its rate alone."""
+        return self.rate_bytes_s >= OUTRUN_FACTOR * other.rate_bytes_s
+
+    def outruns(self, anchor: Pace) -> bool:
+        """Much faster, and what it announces comes no later: the anchor's announcements queue behind its data."""
+        return self.is_much_faster(anchor) and self.rtt_s <= max(anchor.rtt_s, anchor.owed_s)
+
+
+def pace_of(view: ReplicaView, now: Instant) -> Pace | None:
+    """None if its path was not measured."""
+    path = next(iter(view.live_paths()), None)
+    rate = None if path is None else path.rate_bytes_s(now)
+    return None if path is None or not rate else Pace(rate, path.rtt_s, path.outstanding_bytes / rate)
 
 
 def is_leaving(view: ReplicaView) -> bool:

@@ -66,6 +66,8 @@ class ClientApp:
         """Code and text of a reset."""
         self.dialled_at: Instant = host.clock.now
         self.first_byte_at: Instant | None = None
+        self.read_at: Instant = host.clock.now
+        """When bytes came last."""
         self.ended_at: Instant | None = None
         self.is_settled = False
         """True when the core has told the end of the port."""
@@ -115,6 +117,7 @@ class ClientApp:
         now = self.host.clock.now
         if self.first_byte_at is None:
             self.first_byte_at = now
+        self.read_at = now
         self.received += data
         self.host.core.consume(self.key, len(data), now)
         if self.plan.finish in ("abort", "close") and len(self.received) >= self.plan.leaves_at:

@@ -158,9 +158,8 @@ class Faults:
 
     def _collapse(self, place: Place, duration_s: float) -> None:
         link = place.site.down
-        rate = link.plan.rate_bytes_s
-        link.rate_bytes_s = rate / COLLAPSE
-        self._world.clock.after(duration_s, setattr, link, "rate_bytes_s", rate)
+        link.slow_down(COLLAPSE)
+        self._world.clock.after(duration_s, link.speed_up)
 
     def _kill_told(self, place: Place) -> None:
         """The process is gone and the client hears of it, one way later."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kwik.sim.clock import Clock
+from kwik.types import Instant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,15 @@ class LinkPlan:
     """Share of packets that vanish."""
 
 
+@dataclass(slots=True, eq=False)
+class _Packet:
+    """One that was sent while the link was slowed down."""
+
+    leaves_at: Instant
+    arrives_at: Instant
+    is_moved: bool = False
+
+
 class Link:
     """Carries packets. Packets that a closed link (`is_hole`) or a full queue swallows are never heard of again."""
 
@@ -34,6 +44,8 @@ class Link:
         self._rng = rng
         self._free_at = clock.now
         self._held: list[tuple[Callable[..., object], tuple[object, ...]]] | None = None
+        self._slow: list[tuple[_Packet, Callable[..., object], tuple[object, ...]]] | None = None
+        """What was sent since the link was slowed down; None while it is not."""
 
     def send(self, size: int, deliver: Callable[..., object], *arguments: object) -> None:
         """Call `deliver(*arguments)` when a packet of `size` bytes that leaves now has arrived, if it does."""
@@ -47,7 +59,31 @@ class Link:
             return
         jitter_s = self.plan.jitter_s
         late_s = self._rng.random() * jitter_s if jitter_s else 0.0
-        self._clock.at(self._free_at + self.plan.delay_s + late_s, self._arrive, deliver, arguments)
+        arrives_at = self._free_at + self.plan.delay_s + late_s
+        if self._slow is None:
+            self._clock.at(arrives_at, self._arrive, deliver, arguments)
+            return
+        packet = _Packet(self._free_at, arrives_at)
+        self._slow.append((packet, deliver, arguments))
+        self._clock.at(arrives_at, self._arrive_late, packet, deliver, arguments)
+
+    def slow_down(self, factor: float) -> None:
+        """From now on the link is so many times slower."""
+        self.rate_bytes_s = self.plan.rate_bytes_s / factor
+        if self._slow is None:
+            self._slow = []
+
+    def speed_up(self) -> None:
+        """The link is as fast as before, for what waits in its queue as well."""
+        now, slow = self._clock.now, self._slow or []
+        share = self.rate_bytes_s / self.plan.rate_bytes_s
+        self.rate_bytes_s, self._slow = self.plan.rate_bytes_s, None
+        self._free_at = max(now, now + (self._free_at - now) * share)
+        for packet, deliver, arguments in slow:
+            if packet.leaves_at > now:
+                packet.is_moved = True
+                sooner_s = (packet.leaves_at - now) * (1 - share)
+                self._clock.at(packet.arrives_at - sooner_s, self._arrive, deliver, arguments)
 
     def stall(self) -> None:
         """From now on everything that should arrive waits."""
@@ -59,6 +95,10 @@ class Link:
         held, self._held = self._held or [], None
         for deliver, arguments in held:
             self._clock.at(self._clock.now, self._arrive, deliver, arguments)
+
+    def _arrive_late(self, packet: _Packet, deliver: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        if not packet.is_moved:
+            self._arrive(deliver, arguments)
 
     def _arrive(self, deliver: Callable[..., object], arguments: tuple[object, ...]) -> None:
         if self.is_hole:

@@ -23,6 +23,14 @@ def anchor_of(rig: SessionRig, key: int) -> int:
     return anchor.number
 
 
+def measure(rig: SessionRig, path: PathId, rate: float, rtt_s: float) -> None:
+    state = rig.session.paths[path]
+    rig.facts(path, smoothed_rtt_s=rtt_s)
+    state.rate.on_busy(rig.now)
+    for number in range(1, 20):
+        state.rate.on_delivered(int(rate * 0.1), rig.now - 2.0 + number * 0.1)
+
+
 class TestTakeOver:
     @pytest.fixture
     def silent(self, rig: SessionRig) -> tuple[int, int, int]:
@@ -446,31 +454,28 @@ class TestPending:
 class TestOutrun:
     """A helper whose path is twice as fast, and no longer, takes over without need and without a pause."""
 
-    @staticmethod
-    def _measured(rig: SessionRig, path: PathId, rate: float, rtt_s: float) -> None:
-        state = rig.session.paths[path]
-        rig.facts(path, smoothed_rtt_s=rtt_s)
-        state.rate.on_busy(rig.now)
-        for number in range(1, 20):
-            state.rate.on_delivered(int(rate * 0.1), rig.now - 2.0 + number * 0.1)
-
-    def _pair(self, rig: SessionRig, *, rate: float, rtt_s: float) -> tuple[int, int, int]:
+    def _pair(self, rig: SessionRig, *, rate: float, rtt_s: float, anchor_rtt_s: float = 0.1) -> tuple[int, int, int]:
         key, anchor, helper = rig.pair()
         rig.announce(anchor, P1)
         rig.announce_run(helper, P2)
-        self._measured(rig, P1, 10_000, 0.1)
-        self._measured(rig, P2, rate, rtt_s)
+        measure(rig, P1, 10_000, anchor_rtt_s)
+        measure(rig, P2, rate, rtt_s)
         for replica, path in ((anchor, P1), (helper, P2)):
             rig.tell(frames.Produced(replica, 16 * BLOCK), path)
         rig.wait(0.001)
         return key, anchor, helper
 
     @pytest.mark.parametrize(
-        ("rate", "rtt_s", "is_asked"), [(30_000, 0.05, True), (15_000, 0.05, False), (30_000, 0.2, False)]
+        ("rate", "rtt_s", "is_asked"), [(30_000, 0.05, True), (15_000, 0.05, False), (30_000, 0.5, False)]
     )
     def test_who_is_asked(self, rig: SessionRig, rate: float, rtt_s: float, is_asked: bool):
         self._pair(rig, rate=rate, rtt_s=rtt_s)
         assert bool(rig.hear_only(frames.Probe, P2)) is is_asked
+
+    def test_what_the_anchor_says_queues_behind_what_it_owes(self, rig: SessionRig):
+        """Its RTT was measured while its pipe was empty."""
+        self._pair(rig, rate=30_000, rtt_s=0.1, anchor_rtt_s=0.01)
+        assert rig.hear_only(frames.Probe, P2)
 
     def test_it_is_asked_for_an_offset_ahead_and_takes_over_there(self, rig: SessionRig):
         key, anchor, helper = self._pair(rig, rate=30_000, rtt_s=0.05)
@@ -482,6 +487,30 @@ class TestOutrun:
         rig.read(key)
         rig.wait(0.001)
         assert anchor_of(rig, key) == helper
+
+
+class TestBehind:
+    """Many short waits for the anchor's announcements count like a long one, if another would not be slower still."""
+
+    WAITS, WAIT_S, MOVE_S = 6, 0.02, 0.05
+
+    @pytest.mark.parametrize(("rate", "is_asked"), [(10_000, False), (18_000, True)])
+    def test_short_waits_for_one_whose_path_is_much_faster(self, rig: SessionRig, rate: float, is_asked: bool):
+        key, anchor, helper = rig.pair()
+        measure(rig, P1, 30_000, 0.02)
+        measure(rig, P2, rate, 0.02)
+        asked = False
+        for block in range(self.WAITS):
+            rig.tell(frames.Produced(helper, (block + 1) * BLOCK), P2)
+            rig.announce_run(helper, P2, first=block, count=1)
+            rig.wait(self.WAIT_S)
+            asked = asked or bool(rig.hear_only(frames.Probe, P2))
+            rig.tell(frames.Produced(anchor, (block + 1) * BLOCK))
+            rig.announce(anchor, P1, first=block, count=1)
+            rig.data(anchor, 0, block * BLOCK, TEXT[block * BLOCK : (block + 1) * BLOCK])
+            rig.read(key)
+            rig.wait(self.MOVE_S)
+        assert asked is is_asked
 
 
 class TestWithheld:

@@ -209,6 +209,20 @@ class TestCopies:
         rig.wait(5.0)
         assert 0 not in rig.granted(helper, P2)
 
+    @pytest.mark.parametrize(("left_s", "is_copied"), [(2.0, True), (0.015, False)])
+    def test_a_window_that_stands_is_not_left_to_a_slow_path(self, rig: SessionRig, left_s: float, is_copied: bool):
+        """Nothing else can be ordered, and an idle path would bring the block in half the time until it is late."""
+        key, _anchor, helper = self._late(rig)
+        while rig.supply(helper, P2):
+            pass
+        assert not rig.stream(key).down.book.unassigned
+        assert not rig.session.paths[P2].outstanding_bytes
+        (order,) = rig.stream(key).down.book.awaited(0)
+        order.first_due = rig.now + left_s
+        rig.session.touch_all()
+        rig.settle()
+        assert (0 in rig.granted(helper, P2)) is is_copied
+
     @staticmethod
     def _late(rig: SessionRig, *, produced: int = 1000 * BLOCK) -> tuple[int, int, int]:
         """All blocks are on order at the anchor; its path is heard and brings nothing."""

@@ -7,7 +7,7 @@ import pytest
 from kwik.kdp.digest import Pair
 from kwik.kdp.path import ClientPath
 from kwik.kdp.replica_view import ReplicaView, ViewState
-from kwik.kdp.takeover import MAX_OPEN_PROBES, Takeover, Trouble, best_candidate
+from kwik.kdp.takeover import MAX_OPEN_PROBES, Pace, Takeover, Trouble, best_candidate
 from kwik.types import PathId
 
 NOW = 1000.0
@@ -155,3 +155,17 @@ class TestCandidates:
         assert best_candidate([first, second, third], None, (0, 0), NOW) is third
         second.agreement.has_agreed = True
         assert best_candidate([first, second, third], None, (0, 0), NOW) is second
+
+
+@pytest.mark.parametrize(
+    ("helper", "is_outrun"),
+    [
+        (Pace(2000, 0.1, 9.0), True),
+        (Pace(1999, 0.1, 0.0), False),
+        # Its announcements come after 0.2 s, for so long lasts what the anchor owes.
+        (Pace(2000, 0.2, 0.0), True),
+        (Pace(2000, 0.201, 0.0), False),
+    ],
+)
+def test_who_outruns_an_anchor(helper: Pace, is_outrun: bool):
+    assert helper.outruns(Pace(1000, 0.1, 0.2)) is is_outrun

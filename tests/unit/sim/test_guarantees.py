@@ -71,6 +71,19 @@ def test_a_reset_too_late():
     assert found(outcome) == {"3"}
 
 
+def test_what_is_withheld_is_waited_for_longer_and_from_where_delivery_stood(outcome):
+    """SPEC §6.3: three times `recovery_time_s` (here 20 s)."""
+    app, world = app_of(outcome), outcome.world
+    world.watch.anchors[app.number] = ["s0"]
+    for place in world.places:
+        place.plan = replace(place.plan, lie="withhold", lie_at=1000)
+    app.seen, app.failure, app.read_at = "reset", (18, "withheld"), START_S + 100
+    app.ended_at = app.read_at + 61
+    assert breaches(outcome) == []
+    app.ended_at = app.read_at + 106
+    assert breaches(outcome) == ["3: stream 0 was reset only 106.0 s after the last fault"]
+
+
 def test_no_end_at_all():
     scenario = Scenario(servers=(server(),), streams=(ClientPlan(answers=(30_000,)),), horizon_s=0.1)
     assert found(World(scenario, PlainCores()).run()) == {"3"}

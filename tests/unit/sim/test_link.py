@@ -66,3 +66,16 @@ def test_a_stalled_link_lets_all_go_at_once_in_order(count):
     link.resume()
     clock.run(START_S + 10)
     assert seen == list(range(count))
+
+
+def test_what_waits_in_a_slowed_link_leaves_at_the_old_rate_once_it_is_over():
+    clock, link = make()
+    seen: list[object] = []
+    link.slow_down(20)
+    for number in range(4):
+        link.send(50, lambda number=number: seen.append((number, round(clock.now - START_S, 9))))
+    # At 50 bytes per second one packet has left after 1 s, and half of the second one after 1.5 s.
+    clock.after(1.5, link.speed_up)
+    clock.run(START_S + 10)
+    assert seen == [(0, 1.5), (1, 2.025), (2, 2.075), (3, 2.125)]
+    assert arrivals(clock, link, [100]) == [(0, 10.6)]
