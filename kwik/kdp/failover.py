@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from kwik.base.ranges import RangeSet
 from kwik.errors import ErrorCode
-from kwik.kdp import sending
+from kwik.kdp import pending, sending
 from kwik.kdp.answers import compare, judge
 from kwik.kdp.granting import UNMEASURED_RATE
 from kwik.kdp.opaque import Head
 from kwik.kdp.orders import Order
+from kwik.kdp.pending import has_untried, is_tried
 from kwik.kdp.replica_view import ReplicaView, ViewState
 from kwik.kdp.stream import Event, Phase
 from kwik.kdp.takeover import HOLD_S, UNHURRIED, Trouble, best_candidate, is_leaving, pace_of
@@ -20,7 +21,7 @@ from kwik.wire import frames
 if TYPE_CHECKING:
     from kwik.kdp.path import ClientPath
     from kwik.kdp.stream import ClientStream
-    from kwik.types import Instance, Instant, Offset
+    from kwik.types import Instant, Offset
 
 MIN_BEHIND_S = 0.025
 BEHIND_RTTS = 1.5
@@ -35,8 +36,6 @@ STUCK_RTTS = 4.0
 """Delivery stands for max(1 s, 4 RTT) with more produced: its server withholds it (SPEC §6.3)."""
 WITHHELD_PARTS = 3
 """Delivery may stand for this many times `recovery_time_s`: new paths to the server have been tried by then."""
-REFUSED_PARTS = 2
-"""Once refused, a dial waits this many times `discovery_time_s` for servers that have not answered yet."""
 KEEP_UP_BLOCKS = 8
 """A successor of a draining anchor must have produced this far ahead of delivery (or as far as the anchor)."""
 MIN_CANDIDACY_S = 0.5
@@ -51,7 +50,7 @@ DRAIN_AHEAD_BLOCKS = 2
 def step(stream: ClientStream, now: Instant) -> None:
     """Look at the anchor; seek, probe, change or give up as SPEC §6.4 says."""
     if stream.is_over or stream.anchor is None:
-        _give_up_pending(stream, now)
+        pending.give_up(stream, now)
         return
     _unmask(stream, now)
     _note_withheld(stream, now)
@@ -229,13 +228,6 @@ def replicas_wanted(stream: ClientStream) -> int:
     if stream.phase is Phase.RECOVERING or stream.takeover.is_stuck:
         wanted = max(wanted, usable + 1)
     return min(wanted, config.max_replicas)
-
-
-def is_tried(stream: ClientStream, instance: Instance) -> bool:
-    """Whether that server instance has had its one OPEN for this stream."""
-    if instance in stream.attempts.instances:
-        return True
-    return any(view.instance == instance for view in stream.views.values())
 
 
 def open_on(stream: ClientStream, path: ClientPath, mode: int, now: Instant) -> ReplicaView:
@@ -558,39 +550,10 @@ def _give_up(stream: ClientStream, now: Instant) -> None:
     agreed_reset = anchor.reset_at is not None and any(
         view is not anchor and view.reset_at == anchor.reset_at for view in stream.views.values()
     )
-    hopeless = not stream.is_recruitable or (not stream.context.may_find_more() and not _untried(stream))
+    hopeless = not stream.is_recruitable or (not stream.context.may_find_more() and not has_untried(stream))
     if agreed_reset or (hopeless and not stream.helpers()):
         code = stream.attempts.last_code if anchor.reset_at is not None else ErrorCode.SERVER_GONE
         stream.fail(code, "the service's server is gone and no other can take the stream over; dial again")
-
-
-def _untried(stream: ClientStream) -> bool:
-    return any(
-        path.instance is not None and not path.is_draining and not is_tried(stream, path.instance)
-        for path in stream.context.admitted()
-    )
-
-
-def _give_up_pending(stream: ClientStream, now: Instant) -> None:
-    attempts = stream.attempts
-    are_leaving = any(path.is_draining for path in stream.context.admitted())
-    if stream.is_over or not (attempts.refusals or are_leaving):
-        attempts.refused_since = None
-        return
-    if attempts.refused_since is None:
-        attempts.refused_since = now
-    # Servers that cannot be reached, or are others', are tried again and again: not for ever, where one has refused.
-    # The last of those that are found in time needs about as long again to be tried.
-    is_waiting = now < attempts.refused_since + REFUSED_PARTS * stream.context.config.discovery_time_s
-    is_waiting = is_waiting and stream.context.may_find_more()
-    if not attempts.refusals:
-        # Whoever takes the place of servers that drain may need some time to come.
-        is_waiting = now < attempts.refused_since + stream.context.config.recovery_time_s
-    if _untried(stream) or is_waiting:
-        return
-    code = attempts.last_code if attempts.refusals else ErrorCode.DRAINING
-    said = "; ".join(attempts.refusals[-8:]) or "all that there are drain"
-    stream.fail(code, f"every server refused the stream ({said})", refused=True)
 
 
 def _is_network_limited(stream: ClientStream) -> bool:

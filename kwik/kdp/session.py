@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kwik.config import Config
 from kwik.errors import ErrorCode, KwikError, LocalProtocolError
-from kwik.kdp import answers, failover, granting, sending, takeover
+from kwik.kdp import answers, failover, granting, pending, sending, takeover
 from kwik.kdp.actions import Flushed, StreamSent, WakePath
 from kwik.kdp.facts import PathFacts
 from kwik.kdp.flow import MemoryPool
@@ -405,7 +405,7 @@ class DataSession:
             if path.instance is not None
             and not path.is_silent
             and not path.is_draining
-            and not failover.is_tried(stream, path.instance)
+            and not pending.is_tried(stream, path.instance)
         ]
         if not able and self.hints.early_path in self.paths:
             able = [self.paths[self.hints.early_path]]
@@ -515,7 +515,7 @@ class DataSession:
         """How many distinct servers the stream could use; those that are of no use to it do not count."""
         usable = {view.instance for view in stream.usable_views()}
         spent = sum(
-            path.instance is not None and path.instance not in usable and failover.is_tried(stream, path.instance)
+            path.instance is not None and path.instance not in usable and pending.is_tried(stream, path.instance)
             for path in self._admitted.values()
         )
         return failover.replicas_wanted(stream) + spent

@@ -138,7 +138,7 @@ def test_news_of_a_replica_do_not_wait_for_its_newest_path() -> None:
 
 def test_open_overtaken_by_attach_is_opened_again() -> None:
     # Hang for ever. answers.py:_on_unknown returns the stream to PENDING, but the instance stays in attempts, so the
-    # only server is never asked again; failover.py:_give_up_pending wants a refusal and there is none.
+    # only server is never asked again; pending.give_up wants a refusal and there is none.
     net = Net()
     data = content(5 * BLOCK)
     server = net.server("s", lambda: App(data))
