@@ -64,7 +64,6 @@ class ClientApp:
         self.seen: Seen = "open"
         self.failure: tuple[int, str] | None = None
         """Code and text of a reset."""
-        self.dialled_at: Instant = host.clock.now
         self.first_byte_at: Instant | None = None
         self.read_at: Instant = host.clock.now
         """When bytes came last."""

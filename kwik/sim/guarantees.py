@@ -151,7 +151,9 @@ def check_survival(outcome: Outcome, app: ClientApp, lineages: list[Lineage]) ->
     if must_complete(outcome, app, lineages):
         text = f"{app.seen} {app.failure} at {len(app.received)} of {app.plan.total_bytes} bytes"
         return [f"3: stream {app.number} could have gone on: {text}"]
-    since = max([app.dialled_at, *(record.at + record.plan.duration_s for record in outcome.faults)])
+    since = max(
+        [outcome.world.began_at + app.plan.start_s, *(record.at + record.plan.duration_s for record in outcome.faults)]
+    )
     since, allowed_s = max(since, faults.last_until), scenario.recovery_time_s
     if _is_withheld(outcome.world, app):
         # It does so from where delivery stands on; SPEC §6.3 waits for three times as long then.
