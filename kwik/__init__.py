@@ -44,7 +44,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Loaded when first asked for: a command that needs no QUIC starts in a third of the time.
+# Loaded when first asked for: a command that needs no QUIC (`kwik link`) need not load it.
 _HOMES = {
     "blocking": ("Listener", "create_connection", "dial", "listen"),
     "config": ("Config", "ServerConfig"),

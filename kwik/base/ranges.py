@@ -126,8 +126,7 @@ class RangeSet:
             cuts.append(stop)
         return list(zip(cuts[::2], cuts[1::2], strict=True))
 
-    def __contains__(self, value: int) -> bool:
-        return bisect_right(self._bounds, value) % 2 == 1
+    __contains__ = contains
 
     def __iter__(self) -> Iterator[Range]:
         bounds = self._bounds

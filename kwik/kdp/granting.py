@@ -119,13 +119,14 @@ def plan(stream: ClientStream, now: Instant) -> None:
 
 def paths_with_room(paths: list[ClientPath], config: Config, now: Instant) -> set[tuple[PathId, bool]]:
     """Paths on which orders are worthwhile, for streams that have only that one (True), and for others (False)."""
-    size, window = config.block_bytes, config.receive_window_bytes
+    size = config.block_bytes
     rates = {path.id: path.rate_bytes_s(now) for path in paths}
     likely = max((rate for rate in rates.values() if rate), default=UNMEASURED_RATE)
     found: set[tuple[PathId, bool]] = set()
     for path in paths:
-        for is_sole, target in ((True, window), (False, path.target_bytes(rates[path.id] or likely, size))):
-            if max(target, size) - path.outstanding_bytes >= _worthwhile_bytes(size, target):
+        for is_sole in (True, False):
+            target = _target_bytes(path, rates[path.id] or likely, config, size, sole=is_sole)
+            if target - path.outstanding_bytes >= _worthwhile_bytes(size, target):
                 found.add((path.id, is_sole))
     return found
 
@@ -193,7 +194,6 @@ def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
 
 def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float, *, sole: bool, now: Instant) -> Lane:
     size = stream.down.block_bytes
-    target = stream.context.config.receive_window_bytes if sole else path.target_bytes(rate, size)
     return Lane(
         replica=view.number,
         path=path.id,
@@ -201,12 +201,17 @@ def _lane(stream: ClientStream, view: ReplicaView, path: ClientPath, rate: float
         rate_bytes_s=rate,
         rtt_s=path.rtt_s,
         queued_bytes=path.outstanding_bytes,
-        target_bytes=max(target, size),
+        target_bytes=_target_bytes(path, rate, stream.context.config, size, sole=sole),
         eligible=_eligible(stream, view, path),
         is_proven=path.is_proven,
         expected_from=_expected_from(stream, view, now),
         expected_in_s=path.rtt_s,
     )
+
+
+def _target_bytes(path: ClientPath, rate: float, config: Config, block_bytes: int, *, sole: bool) -> int:
+    """How much a path should owe: all that the window allows if there is no other, else what fills its pipe."""
+    return max(config.receive_window_bytes if sole else path.target_bytes(rate, block_bytes), block_bytes)
 
 
 def patience_ends_at(stream: ClientStream) -> Instant | None:

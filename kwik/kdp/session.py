@@ -357,7 +357,7 @@ class DataSession:
         """Every touched stream acts: places, credits, plans, fails over, tells its application."""
         self.settle_lit(now)
         self._judge_silence(now)
-        if self._marked.touched:
+        if self._marked.touched and self._marked.hungry:
             # Room on a path is shared: what one stream has freed another may be waiting for.
             rooms = granting.paths_with_room(self.admitted(), self.config, now)
             self._marked.touched |= {k: None for k in self._marked.hungry if granting.may_go_on(self.streams[k], rooms)}

@@ -14,6 +14,8 @@ from kwik.sim.draw import SCALES, Scale, draw
 from kwik.sim.runner import Verdict, run_seed, tell
 
 SLOWEST = 5
+TELL_EVERY = 500
+"""Where nobody watches, progress is told once for so many seeds."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,6 +71,8 @@ def _many(seeds: Iterable[int], jobs: int, *, show_all: bool) -> int:
                 _print_verdict(verdict)
             if sys.stdout.isatty():
                 print(f"\r{len(verdicts)}/{len(todo)} ", end="", flush=True)
+            elif len(verdicts) % TELL_EVERY == 0:
+                print(f"{len(verdicts)}/{len(todo)} after {time.monotonic() - began:.0f} s", flush=True)
     took_s = time.monotonic() - began
     _summarise(verdicts, took_s)
     return 1 if any(verdict.breaches for verdict in verdicts) else 0

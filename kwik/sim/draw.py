@@ -28,6 +28,7 @@ MEDIAN_WINDOWS: Final = 20
 class Scale:
     """How finely a scenario is cut; every tuple has one entry for each face of the dice."""
 
+    name: str
     windows: tuple[int, ...]
     """Receive windows, in blocks."""
     packets: tuple[int, ...]
@@ -42,16 +43,8 @@ class Scale:
     """Whether late servers, strangers, clones, and slow writers and takers are drawn as well."""
 
 
-BRISK: Final = Scale(
-    windows=(8, 8, 8, 8, 8, 8, 16, 32),
-    packets=(64, 100, 150, 200, 300),
-    most_bytes=12_000,
-    race_windows=(24, 24, 24),
-    race_packet_bytes=2200,
-    servers=(18, 30, 22, 12, 7, 4, 4, 3),
-    has_company=True,
-)
 COARSE: Final = Scale(
+    name="coarse",
     windows=(8, 8, 8, 8, 8, 8, 16, 32),
     packets=(64, 64, 100, 150, 200),
     most_bytes=14_000,
@@ -60,7 +53,11 @@ COARSE: Final = Scale(
     servers=(18, 30, 22, 12, 7, 4, 4, 3),
     has_company=True,
 )
+BRISK: Final = replace(
+    COARSE, name="brisk", packets=(64, 100, 150, 200, 300), most_bytes=12_000, race_packet_bytes=2200
+)
 FINE: Final = Scale(
+    name="fine",
     windows=(8, 8, 16, 16, 16, 32, 32, 64),
     packets=(24, 32, 32, 48, 100),
     most_bytes=60_000,
@@ -69,7 +66,7 @@ FINE: Final = Scale(
     servers=(15, 25, 22, 14, 8, 6, 5, 5),
     has_company=False,
 )
-SCALES: Final = {"brisk": BRISK, "coarse": COARSE, "fine": FINE}
+SCALES: Final = {scale.name: scale for scale in (BRISK, COARSE, FINE)}
 
 _FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 _SINGLE_FAULTS: Final[tuple[FaultKind, ...]] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kwik.sim.compare import check_race, check_single, is_race, is_single
 from kwik.sim.draw import BRISK, Scale, draw
@@ -35,15 +35,18 @@ class Verdict:
     misses: tuple[str, ...] = ()
     """Where the strict bound of guarantee 4 was missed, and only that (see compare.OVER_BEST_ASSERTED)."""
 
+    scale: str = BRISK.name
+
     @property
     def command(self) -> str:
         """What repeats this run."""
-        return f"python -m kwik.sim --seed {self.seed:#x} --verbose"
+        return f"python -m kwik.sim --scale {self.scale} --seed {self.seed:#x} --verbose"
 
 
 def run_seed(seed: int, scale: Scale = BRISK) -> Verdict:
     """Draw, run, judge. A fault of a machine is a breach as well; nothing is raised."""
-    return run_scenario(draw(seed, scale), is_repeated=seed % REPEAT_EVERY == 3)
+    verdict = run_scenario(draw(seed, scale), is_repeated=seed % REPEAT_EVERY == 3)
+    return replace(verdict, scale=scale.name)
 
 
 def run_scenario(scenario: Scenario, *, is_repeated: bool = False, watch: Watch | None = None) -> Verdict:

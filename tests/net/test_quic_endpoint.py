@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aioquic import tls
 
 from kwik.errors import ErrorCode
 from kwik.quic import QuicEndpoint, QuicLimits, QuicPath
@@ -316,12 +317,17 @@ async def test_on_turn_sees_all_paths_of_a_turn_and_its_answers_leave_with_it(pl
     assert turns[0] == {place.paths[0]}
 
 
+def no_ack(end):
+    return end._spaces[tls.Epoch.ONE_RTT].ack_at is None
+
+
 async def test_an_ack_that_falls_due_takes_no_turn(place):
     server = await place.listen()
     events = Recorder()
     path = await place.connect(server.local_address, events)
     await until(lambda: len(place.events) == 1 and "up" in place.events[0].words and "up" in events.words)
-    await asyncio.sleep(0.1)
+    ends = [path.connection, place.paths[0].connection]
+    await until(lambda: all(end._handshake_confirmed and not end.has_in_flight and no_ack(end) for end in ends))
     turns: list[set[QuicPath]] = []
     path.endpoint.on_turn = lambda paths, now: turns.append(paths)
     loss = place.paths[0].connection._loss
