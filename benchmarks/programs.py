@@ -20,6 +20,7 @@ from benchmarks.content import is_right, pieces
 from benchmarks.face import serve_face
 from benchmarks.plain import serve_plain
 from kwik import aio
+from kwik.apps import exact
 from kwik.apps.link import Link
 from kwik.apps.link_model import LinkShape
 from kwik.config import Config, ServerConfig
@@ -185,4 +186,5 @@ ROLES = {"server": serve, "plain": serve_quic, "face": serve_sockets, "links": h
 
 
 if __name__ == "__main__":
-    asyncio.run(ROLES[sys.argv[1]](json.loads(sys.argv[2])))
+    run = exact.run if sys.argv[1] == "links" else asyncio.run
+    run(ROLES[sys.argv[1]](json.loads(sys.argv[2])))

@@ -2,7 +2,8 @@
 
 Upstream is client to server, downstream the reverse; all clients share the one link. Towards the server each client has
 a socket of its own, so that the server can tell them apart. A server that is gone looks silent, never refused.
-Packets are never early; asyncio's timer lets them be about 1 ms late, which moves no later packet and not the rate.
+Packets are never early; asyncio's own timers let them be up to 2 ms late, which moves no later packet and not the rate,
+and those of `exact` next to nothing.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from kwik.apps import exact
 from kwik.apps.link import Address, Link
 from kwik.apps.link_control import LinkControl
 from kwik.apps.link_model import LinkShape
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the link until SIGTERM or SIGINT. Returns 0, or 1 after a message on standard error if it cannot start."""
     try:
         up, down = _shapes(args)
-        asyncio.run(_run(args, up, down))
+        exact.run(_run(args, up, down))
     except (OSError, ValueError) as error:
         print(f"kwik link: {error}", file=sys.stderr)
         return 1

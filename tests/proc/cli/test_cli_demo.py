@@ -35,7 +35,7 @@ def test_the_anchor_is_killed_and_the_file_arrives(commands: Commands):
     assert 0 < seen["killed_after_s"] < seen["seconds"]
     assert 0 < seen["kill_pause_s"] <= seen["longest_pause_s"]
     assert seen["one_server_sample_bytes"] == 600_000
-    assert seen["stats"]["takeovers"] == 1
+    assert seen["stats"]["takeovers"] >= 1  # one for the kill; a slow machine may have outrun an anchor before
     assert sum(seen["shares"].values()) >= seen["bytes"]
     assert seen["found_by"] == ("mdns" if multicast_is_there() else "list")
     assert isinstance(seen["steady_holds"], bool)
