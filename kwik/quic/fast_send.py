@@ -74,7 +74,10 @@ class FastSend(FastReceive):
             or self._remote_preferred_address is not None
         ):
             return True
-        return not all(each.was_sent for each in self._host_cids)
+        for each in self._host_cids:  # noqa: SIM110 - as below
+            if not each.was_sent:
+                return True
+        return False
 
     def _must_raise_credit(self) -> bool:
         """Also True for a stream with something else to say, which no pipe ever has."""
@@ -94,7 +97,10 @@ class FastSend(FastReceive):
         return len(fixed.ack_ranges) > 1 and self._packet_number % 8 == 0 and _is_due(fixed, now)
 
     def _has_plain_data(self) -> bool:
-        return any(not (stream.sender.buffer_is_empty or stream.is_blocked) for stream in self._streams_queue)
+        for stream in self._streams_queue:  # noqa: SIM110 - asked three times per packet, and twice as fast as any()
+            if not (stream.sender.buffer_is_empty or stream.is_blocked):
+                return True
+        return False
 
     # ------------------------------------------------------------ sending it
 

@@ -5,8 +5,7 @@ incomplete frame of another type, or one incomplete head: `Decoder.buffered_byte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from kwik.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kwik.wire import frames, messages, varint
@@ -15,6 +14,9 @@ from kwik.wire.varint import Truncated
 
 SKIPPABLE: Final = range(0x4000, 0x8000)
 """Types that a version which does not know them skips (SPEC §3.2)."""
+
+SHORT: Final = 64
+"""Smaller integers are one byte, and that byte is the integer (SPEC §3.2)."""
 
 MAX_SKIPPED_BYTES: Final = 65536
 """The longest body that is skipped (SPEC §3.2)."""
@@ -59,8 +61,7 @@ ControlFrame: TypeAlias = ClientFrame | ServerFrame
 Frame: TypeAlias = ControlFrame | frames.Data | frames.Upstream
 
 
-@dataclass(frozen=True, slots=True)
-class DataPiece:
+class DataPiece(NamedTuple):
     """A part of the payload of a DATA frame, never empty. `offset` is that of its own first byte."""
 
     replica: int
@@ -69,8 +70,7 @@ class DataPiece:
     payload: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamPiece:
+class UpstreamPiece(NamedTuple):
     """A part of the payload of an UPSTREAM frame; empty only if the frame's payload is.
 
     `offset` is that of its own first byte. `flags` has UPSTREAM_FIN only on the last piece, behind which it counts.
@@ -142,8 +142,8 @@ class _Body(Protocol):
 class _DataBody:
     __slots__ = ("left", "offset", "order", "replica")
 
-    def __init__(self, head: tuple[object, ...], left: int) -> None:
-        self.replica, self.order, self.offset, _ = cast("tuple[int, int, int, int]", head)
+    def __init__(self, head: tuple[Any, ...], left: int) -> None:
+        self.replica, self.order, self.offset, _ = head
         self.left = left
 
     def take(self, part: bytes | memoryview) -> DataPiece:
@@ -156,9 +156,8 @@ class _DataBody:
 class _UpstreamBody:
     __slots__ = ("after", "chain", "flags", "left", "offset", "prefix", "replica")
 
-    def __init__(self, head: tuple[object, ...], left: int) -> None:
-        values = cast("tuple[int, int, int, int, bytes, bytes, int]", head)
-        self.replica, self.offset, self.after, self.flags, self.chain, self.prefix, _ = values
+    def __init__(self, head: tuple[Any, ...], left: int) -> None:
+        self.replica, self.offset, self.after, self.flags, self.chain, self.prefix, _ = head
         self.left = left
 
     def take(self, part: bytes | memoryview) -> UpstreamPiece:
@@ -265,12 +264,15 @@ class Decoder:
 
         None if it is not all there: then `_want` tells how many bytes from `pos` on are needed to get further.
         """
-        try:
-            type_, at = varint.decode(data, pos)
-            length, at = varint.decode(data, at)
-        except Truncated as short:
-            self._want = short.need - pos
-            return None
+        if pos + 1 < len(data) and data[pos] < SHORT and data[pos + 1] < SHORT:  # as almost always
+            type_, length, at = data[pos], data[pos + 1], pos + 2
+        else:
+            try:
+                type_, at = varint.decode(data, pos)
+                length, at = varint.decode(data, at)
+            except Truncated as short:
+                self._want = short.need - pos
+                return None
         spec = self._specs.get(type_)
         if spec is None:
             self._check_skippable(type_, length, self._base + pos)
@@ -293,7 +295,8 @@ class Decoder:
         if end > len(data):
             self._want = end - pos
             return None
-        received.append(cast("ControlFrame", spec.decode(bytes(data[at:end]), self._base + at)))
+        frame: Any = spec.decode(bytes(data[at:end]), self._base + at)
+        received.append(frame)
         return end
 
     def _head(self, spec: FrameSpec, data: bytes | memoryview, at: int, end: int) -> _DataBody | _UpstreamBody | None:
@@ -307,7 +310,7 @@ class Decoder:
                 raise fault.as_error(spec.name, self._base + at) from None
             self._want = fault.need
             return None
-        start = at + cast("int", values[-1])
+        start: int = at + values[-1]
         body = _BODIES[spec.cls](values, end - start)
         _check_payload(spec, body.offset, body.left, self._base + start)
         return body

@@ -26,6 +26,22 @@ else:
     pos += 8
 """
 
+_LENGTH_SOURCE: Final = (
+    _INTEGER_SOURCE.replace("{v}", "length")
+    + """\
+if not length {allowed} or pos + length > len(data):
+    raise ValueError
+"""
+)
+_OCTETS_SOURCE: Final = """\
+{v} = bytes(data[pos:pos + length])
+pos += length
+"""
+_TEXT_SOURCE: Final = """\
+{v} = str(data[pos:pos + length], "utf-8")
+pos += length
+"""
+
 
 class Kind(ABC):
     """One way to put a value into bytes. `label` and `encoding` are SPEC's words for it."""
@@ -53,12 +69,13 @@ class Kind(ABC):
         """Bytes that `write` makes of the value."""
         return len(self.write(value))
 
-    def read_source(self, variable: str) -> str:
-        """Statements that do what `read` does, on `data` and `pos`, for the compiled decoder; none: call `read`.
+    def read_source(self, variable: str, read: str) -> str:
+        """Statements that do what `read` does, on `data` and `pos`, for the compiled decoder.
 
         They must fail whenever `read` does, by any of `kwik.wire.schema.FAULTS`; `read` then says what is wrong.
+        Compiled code knows it by the name that is given here.
         """
-        return ""
+        return f"{variable}, pos = {read}(data, pos)\n"
 
 
 def _integer(value: object) -> int:
@@ -105,6 +122,8 @@ class Integer(Kind):
         self.maximum = maximum
 
     def write(self, value: object) -> bytes:
+        if type(value) is int and value <= self.maximum:
+            return varint.encode(value)
         return varint.encode(self._checked(_integer(value)))
 
     def read(self, buffer: Buffer, pos: int) -> tuple[object, int]:
@@ -114,7 +133,7 @@ class Integer(Kind):
     def size(self, value: object) -> int:
         return varint.size(self._checked(_integer(value)))
 
-    def read_source(self, variable: str) -> str:
+    def read_source(self, variable: str, read: str) -> str:
         source = _INTEGER_SOURCE.format(v=variable)
         if self.maximum < varint.MAX:
             source += f"if {variable} > {self.maximum}:\n    raise ValueError\n"
@@ -142,7 +161,7 @@ class Boolean(Kind):
             raise ValueError(f"{value} is neither 0 nor 1")
         return value == 1, pos
 
-    def read_source(self, variable: str) -> str:
+    def read_source(self, variable: str, read: str) -> str:
         check = f"if {variable} > 1:\n    raise ValueError\n{variable} = {variable} == 1\n"
         return _INTEGER_SOURCE.format(v=variable) + check
 
@@ -170,6 +189,9 @@ class Text(Kind):
             return _take(buffer, pos, length).decode("utf-8"), pos + length
         except UnicodeDecodeError:
             raise ValueError("the text is not UTF-8") from None
+
+    def read_source(self, variable: str, read: str) -> str:
+        return _LENGTH_SOURCE.format(v=variable, allowed=f"<= {self.maximum}") + _TEXT_SOURCE.format(v=variable)
 
     def _check(self, length: int) -> None:
         if length > self.maximum:
@@ -205,6 +227,8 @@ class OptionalOctets(Kind):
         self.length = length
 
     def write(self, value: object) -> bytes:
+        if type(value) is bytes and not value:
+            return b"\x00"
         octets = _octets(value)
         self._check(len(octets))
         return varint.encode(len(octets)) + octets
@@ -213,6 +237,9 @@ class OptionalOctets(Kind):
         length, pos = varint.decode(buffer, pos)
         self._check(length)
         return _take(buffer, pos, length), pos + length
+
+    def read_source(self, variable: str, read: str) -> str:
+        return _LENGTH_SOURCE.format(v=variable, allowed=f"in (0, {self.length})") + _OCTETS_SOURCE.format(v=variable)
 
     def _check(self, length: int) -> None:
         if length not in (0, self.length):
@@ -322,6 +349,8 @@ class TypedEntries(Kind):
         self.entry_bytes = entry_bytes
 
     def write(self, value: object) -> bytes:
+        if value == ():
+            return b"\x00"
         entries = _items(value, 0, self.maximum)
         parts = [varint.encode(len(entries))]
         previous = -1
@@ -346,6 +375,11 @@ class TypedEntries(Kind):
             pos += length
             previous = identifier
         return tuple(entries), pos
+
+    def read_source(self, variable: str, read: str) -> str:
+        return (
+            f"if data[pos] == 0:\n    {variable} = ()\n    pos += 1\nelse:\n    {super().read_source(variable, read)}"
+        )
 
     def _check(self, previous: int, identifier: int, length: int) -> None:
         if identifier <= previous:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, TypeVar, cast, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, cast, dataclass_transform, get_args, get_origin
 
 from kwik.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kwik.wire import kinds, varint
@@ -103,7 +103,7 @@ class FrameSpec:
     """All fields but the payload."""
     max_head_bytes: int
     """The longest that these can get."""
-    read_head: Callable[[Buffer], tuple[object, ...]]
+    read_head: Callable[[Buffer], tuple[Any, ...]]
     """Their values, and the index behind them. Raises one of `FAULTS`; `find_fault` tells why."""
 
 
@@ -161,7 +161,7 @@ def compile_frame(cls: type, type_: int, *, sender: Sender, pipe: Pipe, section:
         has_payload=head_fields is not fields,
         head_fields=head_fields,
         max_head_bytes=sum(field.kind.max_bytes for field in head_fields),
-        read_head=cast("Callable[[Buffer], tuple[object, ...]]", compiled["read_head"]),
+        read_head=cast("Callable[[Buffer], tuple[Any, ...]]", compiled["read_head"]),
     )
 
 
@@ -230,10 +230,7 @@ def _writer(kind: Kind) -> Callable[..., bytes]:
 def _source(type_size: int, fields: tuple[Field, ...]) -> str:
     written = ", ".join(f"write_{field.name}(frame.{field.name})" for field in fields)
     sizes = " + ".join(f"size_of_{field.name}(frame.{field.name})" for field in fields)
-    reads = [
-        field.kind.read_source(f"v_{field.name}") or f"v_{field.name}, pos = read_{field.name}(data, pos)\n"
-        for field in fields
-    ]
+    reads = [field.kind.read_source(f"v_{field.name}", f"read_{field.name}") for field in fields]
     head = reads[:-1] if fields[-1].kind.is_last else reads
     values = ", ".join(f"v_{field.name}" for field in fields[: len(head)])
     sets = "".join(f"set_{field.name}(made, v_{field.name})\n" for field in fields)
