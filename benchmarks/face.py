@@ -123,9 +123,9 @@ class Side:
             self.path.endpoint.schedule_flush(self.path)
             self.path.endpoint.flush()
 
-    def on_handed_over(self) -> None:
+    def on_handed_over(self, *, answered: bool) -> None:
         """See BridgeOwner."""
-        self._engine.handover.note()
+        self._engine.handover.note(is_answer=answered)
 
     def on_port_defect(self, key: PortKey, error: Exception) -> None:
         """See BridgeOwner."""

@@ -20,6 +20,7 @@ from kwik.config import Config, ServerConfig
 from kwik.conn import Conn, PlainConn, replica_count
 from kwik.discovery.provider import Announcement, Announcer, DiscoveryProvider, Offer
 from kwik.engine.backlog import Backlog
+from kwik.engine.client import ClientSession
 from kwik.engine.early import EarlyDial
 from kwik.engine.handle import SocketName, StreamHandle, registry, socket_name
 from kwik.engine.local import end_of
@@ -149,15 +150,17 @@ class DialPlan:
         early = session.early_dial(end, replicas=self._replicas, limit_s=self._limit_s)
         registry.add(conn.attach(early.handle).fileno(), early.handle)
         # Last of all: from here on the engine wants the interpreter, and the caller wants to write.
-        current.loop.call_soon_threadsafe(self._adopt, early)
+        current.loop.call_soon_threadsafe(self._adopt, session, early)
         return conn
 
-    def _adopt(self, early: EarlyDial) -> None:
+    def _adopt(self, session: ClientSession, early: EarlyDial) -> None:
+        current = engine()
         try:
-            sessions_of(engine()).session(self._key).adopt(early)  # another one if that has ended meanwhile
+            if session.is_over:  # meanwhile
+                session = sessions_of(current).session(self._key)
+            session.adopt(early)
         except KwikError as error:
             early.fail(error)
-        current = engine()
         current.loop.call_soon(_shelf(current).refill)
 
     async def dial(self, give: Callable[[Conn], None] | None = None) -> Conn:

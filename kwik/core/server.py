@@ -291,12 +291,8 @@ class ServerCore:
 
     def _after(self) -> None:
         """Tell the control plane how many replicas there are, and do what it asks."""
-        counts = self._data.counts()
-        for session in [*self._counts, *counts]:
-            if counts.get(session, 0) != self._counts.get(session, 0):
-                self._sessions.on_replicas(session, counts.get(session, 0), self._now)
-        self._counts = counts
-        self._drain.on_replicas(sum(counts.values()), self._now)
+        if self._data.has_changed:
+            self._count()
         for forgotten in self._sessions.actions():
             self._data.forget_session(forgotten.session)
         for action in self._drain.actions():
@@ -306,3 +302,12 @@ class ServerCore:
                         self._send(path, action.message)
             else:
                 self._actions.append(Drained())
+
+    def _count(self) -> None:
+        self._data.has_changed = False
+        counts = self._data.counts()
+        for session in [*self._counts, *counts]:
+            if counts.get(session, 0) != self._counts.get(session, 0):
+                self._sessions.on_replicas(session, counts.get(session, 0), self._now)
+        self._counts = counts
+        self._drain.on_replicas(sum(counts.values()), self._now)

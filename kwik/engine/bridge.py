@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kwik.engine import watch
@@ -27,11 +28,26 @@ class BridgeOwner(Protocol):
     def on_input(self) -> None:
         """The bridge has called into the port from an event of its own: perform what the core asks for now."""
 
-    def on_handed_over(self) -> None:
-        """An application of this process that had read everything was given more: it probably waits."""
+    def on_handed_over(self, *, answered: bool) -> None:
+        """An application of this process that had read everything was given more: it probably waits.
+
+        `answered`: it has said something since it was given something last.
+        """
 
     def on_port_defect(self, key: PortKey, error: Exception) -> None:
         """A call into the port raised what it must not."""
+
+
+@dataclass(slots=True)
+class _Readiness:
+    """What is known of the application's socket."""
+
+    readable: bool = True
+    writable: bool = True
+    has_news: bool = False
+    """The port was told something in this event."""
+    has_asked: bool = False
+    """It has written since it was given something."""
 
 
 PIECES_PER_TURN = 4
@@ -65,7 +81,7 @@ class Bridge:
         self._watcher = watcher
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._readable = self._writable = True
+        self._ready = _Readiness()
         self._input_ended = self._output_ended = False
         self._told_closed = self._discarding = self._lost_output = self._leaving = False
         self._soon: asyncio.Handle | None = None
@@ -74,7 +90,7 @@ class Bridge:
 
     def start(self, *, look: bool = False) -> None:
         """Begin; `look`: the application has its end for a while and may have written."""
-        self._readable = look  # if not: until the first event tells what is there
+        self._ready.readable = look  # if not: until the first event tells what is there
         self._watcher.add(self._end.sock.fileno(), self._on_event)
         self.pump()
 
@@ -119,7 +135,7 @@ class Bridge:
     def leave(self) -> None:
         """The process ends: as if the application closed its socket now, after what it has written."""
         if not self._told_closed:
-            self._leaving = self._readable = True
+            self._leaving = self._ready.readable = True
             self.pump()
 
     # ------------------------------------------------------------ events
@@ -127,12 +143,14 @@ class Bridge:
     def _on_event(self, mask: int) -> None:
         self._end.on_event(mask)
         if mask & (watch.READABLE | watch.ENDED | watch.FAILED):
-            self._readable = True
-        if mask & (watch.WRITABLE | watch.FAILED | watch.HUNG_UP) and not self._writable:
+            self._ready.readable = True
+        if mask & (watch.WRITABLE | watch.FAILED | watch.HUNG_UP) and not self._ready.writable:
             self._set_writable(True)
+        self._ready.has_news = False
         self.pump()
-        # Once for all applications that have something new: their bytes share packets.
-        self._watcher.after_batch(self._owner.on_input)
+        if self._ready.has_news:
+            # Once for all applications that have something new: their bytes share packets.
+            self._watcher.after_batch(self._owner.on_input)
 
     def _again(self) -> None:
         self._soon = None
@@ -151,7 +169,7 @@ class Bridge:
                 # Only a full close is left to be seen.
                 self._check_closed()
                 return False
-            if not self._readable:
+            if not self._ready.readable:
                 return False
             if not self._pull_piece():
                 return False
@@ -167,23 +185,29 @@ class Bridge:
         try:
             data = self._end.receive(min(room, PIECE_BYTES))
         except BlockingIOError:
-            self._readable = False
-            self._tell_drained()
-            if self._leaving:
-                self._on_end_of_input()
+            self._on_all_read()
             return False
         except OSError:
             self._tell_closed(aborted=True)
             return False
         if data:
+            self._ready.has_news = self._ready.has_asked = True
             self._port.on_app_bytes(self.key, data, self._loop.time())
+            if self._end.emptied:
+                self._on_all_read()
             return True
         self._on_end_of_input()
         return False
 
+    def _on_all_read(self) -> None:
+        self._ready.readable = False
+        self._tell_drained()
+        if self._leaving:
+            self._on_end_of_input()
+
     def _on_end_of_input(self) -> None:
-        self._input_ended = True
-        self._readable = False
+        self._input_ended = self._ready.has_news = True
+        self._ready.readable = False
         self._tell_drained()
         if not self._end.was_reset():
             self._port.on_app_eof(self.key, self._loop.time())
@@ -197,7 +221,7 @@ class Bridge:
     def _tell_closed(self, *, aborted: bool) -> None:
         """The application is gone; the port still has to settle what it has."""
         if not self._told_closed:
-            self._told_closed = self._input_ended = self._output_ended = True
+            self._told_closed = self._input_ended = self._output_ended = self._ready.has_news = True
             self._port.on_app_closed(self.key, self._loop.time(), aborted=aborted)
             self._release(reset=False)
 
@@ -206,7 +230,7 @@ class Bridge:
     def _push(self) -> bool:
         """True if there may be more."""
         for _ in range(PIECES_PER_TURN):
-            if self._output_ended or not self._writable:
+            if self._output_ended or not self._ready.writable:
                 return False
             piece = self._port.peek(self.key)
             if piece is None or not len(piece):
@@ -232,18 +256,20 @@ class Bridge:
                 self._on_nobody_reads(error)
                 return not self._told_closed
             if waits:
-                self._owner.on_handed_over()
+                self._owner.on_handed_over(answered=self._ready.has_asked)
+                self._ready.has_asked = False
         piece.release()  # the core may not move its bytes while somebody looks at them
+        self._ready.has_news = True
         self._port.consume(self.key, sent, self._loop.time())
         return True
 
     def _set_writable(self, writable: bool) -> None:
-        self._writable = writable
+        self._ready.writable = writable
         self._watcher.want_writable(self._end.sock.fileno(), wanted=not writable)
 
     def _check_end_of_output(self) -> None:
         if self._port.at_end(self.key):
-            self._output_ended = True
+            self._output_ended = self._ready.has_news = True
             if not self._discarding:
                 self._end.end_output()
 
@@ -258,7 +284,7 @@ class Bridge:
             self._tell_closed(aborted=True)
         elif self._discard_timer is None:
             # What was written before the close may still get through.
-            self._readable = True
+            self._ready.readable = True
             self._discard_timer = self._loop.call_later(DISCARD_S, self._on_discard_over)
             self._loop.call_soon(self._again)
 

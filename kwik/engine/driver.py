@@ -163,6 +163,21 @@ class Driver:
         for home in woken:
             home.flush()
 
+    def _show(self) -> None:
+        """Applications have the bytes that have come by now, before what else came with them is read."""
+        keys = () if self._in_step or self._closed else self.core.readable()
+        if not keys:
+            return
+        self._in_step = True  # what applications answer meanwhile is decided upon in this turn's step
+        try:
+            for key in keys:
+                if (bridge := self.bridges.get(key)) is not None:
+                    bridge.pump()
+            if self.handover is not None:
+                self.handover.settle()
+        finally:
+            self._in_step = False
+
     def _hurry(self) -> bool:
         """Whether something is to leave before the core decides anything; step follows then, after the turn."""
         if self._in_step or self._closed:
@@ -197,8 +212,7 @@ class Driver:
         self._step_later()
         try:
             path.wants_room = True
-            path.endpoint.schedule_flush(path)
-            path.endpoint.flush()
+            path.endpoint.flush(path)
         finally:
             self._in_step = False
         return True
@@ -309,10 +323,10 @@ class Driver:
         """See BridgeOwner."""
         self.turn()
 
-    def on_handed_over(self) -> None:
+    def on_handed_over(self, *, answered: bool) -> None:
         """See BridgeOwner."""
         if self.handover is not None:
-            self.handover.note()
+            self.handover.note(is_answer=answered)
 
     def on_port_defect(self, key: PortKey, error: Exception) -> None:
         """See BridgeOwner. The stream is reset; the session's owner decides about the rest."""
@@ -339,8 +353,8 @@ class PathInputs:
     def on_data(self, path: QuicPath, pipe: int, data: bytes, now: float) -> None:
         """See PathEvents."""
         number = self._driver.paths.number_of(path)
-        if number is not None:
-            self._driver.tell(path, self._driver.core.on_path_data, number, pipe, data, now)
+        if number is not None and self._driver.tell(path, self._driver.core.on_path_data, number, pipe, data, now):
+            self._driver.tell(path, self._driver._show)
 
     def on_room(self, path: QuicPath, n_bytes: int, now: float) -> None:
         """See PathEvents."""

@@ -28,7 +28,8 @@ _LARGEST_FD: Final = 1024
 
 
 class HandOver:
-    """Event loop's thread only. `loop_fd` is readable when the loop has something else to do: it ends short pauses."""
+    """Event loop's thread only. `loop_fd` is readable when the loop has something else to do: it ends short pauses,
+    but for those in which somebody gets what it has asked for."""
 
     def __init__(self, watcher: Watcher, loop_fd: int = -1) -> None:
         self._watcher = watcher
@@ -36,11 +37,12 @@ class HandOver:
         self._limit_s = 0.0
         self._accept_s = ACCEPT_PAUSE_S
         self._accepts = 0
-        self._is_accept = False
+        self._is_accept = self._is_answer = False
 
-    def note(self, limit_s: float = PAUSE_S) -> None:
-        """An application that has waited was given something; its answer may take so long."""
+    def note(self, limit_s: float = PAUSE_S, *, is_answer: bool = False) -> None:
+        """An application that has waited was given something; what it says to that may take so long."""
         self._limit_s = max(self._limit_s, limit_s)
+        self._is_answer |= is_answer
 
     def note_accept(self) -> None:
         """An application was given a new stream; how long its answer may take is learned."""
@@ -51,7 +53,8 @@ class HandOver:
     def settle(self) -> None:
         """If somebody was given something: let them run, and take what they answer at once."""
         limit_s, self._limit_s = self._limit_s, 0.0
-        is_accept, self._is_accept = self._is_accept, False
+        is_accept, is_answer = self._is_accept, self._is_answer
+        self._is_accept = self._is_answer = False
         if not limit_s:
             return
         self._watcher.poll()  # the first event of a new pair, which tells nothing, must not end the sleep
@@ -60,7 +63,7 @@ class HandOver:
             answered = self._pause([self._watcher.fileno()], limit_s)
             self._learn(answered, time.perf_counter() - began_at)
         else:
-            self._pause([self._watcher.fileno(), self._loop_fd], limit_s)
+            self._pause([self._watcher.fileno(), -1 if is_answer else self._loop_fd], limit_s)
         self._watcher.poll()
 
     def _learn(self, answered: bool, took_s: float) -> None:

@@ -44,6 +44,8 @@ class LocalEnd(Protocol):
     sock: socket.socket
     hung_up: bool
     """The application's end is closed altogether (or shut in both directions)."""
+    emptied: bool
+    """The last receive took all there was, and an event will tell of what comes next."""
 
     def on_event(self, mask: int) -> None:
         """Remember what the watcher said."""
@@ -112,6 +114,7 @@ class UnixEnd:
     def __init__(self, sock: socket.socket, held: Callable[[], bool]) -> None:
         self.sock = sock
         self.hung_up = False
+        self.emptied = False
         self._held = 0
         self._held_later = held
         self._burst = 0
@@ -135,12 +138,19 @@ class UnixEnd:
             if ended:
                 return b""
             raise BlockingIOError(errno.EAGAIN, "nothing to read")
+        data = self._take(fresh, limit)
+        # Whatever comes from now on, its event does too: to ask again would cost as much as to read.
+        self.emptied = len(data) == fresh and not ended
+        return data
+
+    def _take(self, fresh: int, limit: int) -> bytes:
+        """Some of the `fresh` bytes that wait, the last of which is only looked at."""
         held = self._held
         size = held + min(fresh, limit, PIECE_BYTES) - 1
         if self._must_let_go(size + 1 - held, fresh):
             self._held = 0
             data = self.sock.recv(size + 1)
-            # It may come back short, as above; only what is behind the held byte is news.
+            # It may come back short, as below; only what is behind the held byte is news.
             return data[held:] if len(data) > held else self.sock.recv(size)
         buffer = memoryview(bytearray(size + 1))
         # A read may come back short (at an urgent byte): all that was taken counts, and one more by a peek.
@@ -226,6 +236,7 @@ class TcpEnd:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.hung_up = False
+        self.emptied = False
         self._failed = False
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)

@@ -74,6 +74,8 @@ class DataServer:
         self._next_key = 1
         self.pool = MemoryPool(config.memory_bytes)
         self.draining = False
+        self.has_changed = False
+        """`counts` may say something else than when this was last set to False."""
         self._seen: Instant = 0.0
 
     # -- paths -----------------------------------------------------------------------------------------------------
@@ -101,6 +103,7 @@ class DataServer:
 
     def forget_session(self, session: SessionName) -> None:
         """The session is over; aborts what is left of it."""
+        self.has_changed = True
         known = self._sessions.pop(session, None)
         for replica in list(known.replicas.values()) if known else []:
             self._abort(session, replica, ErrorCode.LINGER_EXPIRED)
@@ -171,6 +174,7 @@ class DataServer:
         sink = UpstreamSink(credit, max(credit, window))
         replica = ServerReplica(key, opened, hashed=hashed, cap_bytes=cap, upstream=sink)
         session.replicas[opened.replica] = replica
+        self.has_changed = True
         self._ports[key] = (state.session, replica)
         duty = replica.attach(path)
         state.replicas[opened.replica] = replica
@@ -422,6 +426,7 @@ class DataServer:
         known = self._sessions.get(session)
         if known is not None:
             known.replicas.pop(replica.number, None)
+            self.has_changed = True
             self._kill_number(known, replica.number)
             if not refused:
                 _add_number(known.ran, replica.number)

@@ -67,8 +67,8 @@ class PathHome(Protocol):
     def schedule_flush(self, path: "QuicPath") -> None:
         """Send what this path has to send, in this turn or soon."""
 
-    def flush(self) -> None:
-        """Send now what was to be sent soon."""
+    def flush(self, path: "QuicPath | None" = None) -> None:
+        """Send now what was to be sent soon, and what this path has to send."""
 
     def after_turn(self, callback: Callable[[], None]) -> None:
         """Call this once, after the running turn has sent everything."""

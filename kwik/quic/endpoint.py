@@ -156,12 +156,16 @@ class QuicEndpoint:
         if not self._in_turn and self._soon is None:
             self._soon = self._loop.call_soon(self._on_soon)
 
-    def flush(self) -> None:
+    def flush(self, path: QuicPath | None = None) -> None:
         """Run the turn that `schedule_flush` has asked for now, not in the loop's next round: who knows that nothing
-        more is to come saves the way there."""
+        more is to come saves the way there. With `path` it is asked for that one here."""
+        if path is not None:
+            self._touched[path] = None
         if self._soon is not None:
             self._soon.cancel()
             self._on_soon()
+        elif path is not None:
+            self._run_turn(self._loop.time())
 
     def after_turn(self, callback: Callable[[], None]) -> None:
         """Call this once, when the running turn has sent everything; what it sends leaves in the turn as well."""

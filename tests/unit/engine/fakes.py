@@ -29,7 +29,7 @@ class EchoPort:
         self.closed: bool | None = None
         """None: not told; else `aborted`."""
         self.largest = 0
-        self.handed_over = 0
+        self.handed_over: list[bool] = []
         self.defects: list[Exception] = []
         self.bridge: Bridge | None = None
         self._changed: list[asyncio.Future[None]] = []
@@ -97,8 +97,8 @@ class EchoPort:
             self.bridge.pump()
         self._tell()
 
-    def on_handed_over(self) -> None:
-        self.handed_over += 1
+    def on_handed_over(self, *, answered: bool) -> None:
+        self.handed_over.append(answered)
 
     def on_port_defect(self, key: int, error: Exception) -> None:
         self.defects.append(error)

@@ -33,6 +33,7 @@ class ScriptedCore(EchoPort):
         self.output_for: dict[PathId, list[tuple[int, bytes]]] = {}
         self.due: float | None = None
         self.raising: str = ""
+        self.shown: list[int] = []
 
     def _hear(self, *what: object) -> None:
         self.heard.append(what)
@@ -49,7 +50,10 @@ class ScriptedCore(EchoPort):
         return []
 
     def readable(self):
-        return []
+        if self.raising == "readable":
+            raise ZeroDivisionError
+        shown, self.shown = self.shown, []
+        return shown
 
     def on_path_data(self, path, pipe, data, now):
         self._hear("data", path, pipe, data)
@@ -100,7 +104,7 @@ class ScriptedPath:
     def schedule_flush(self, path):
         self.flushes += 1
 
-    def flush(self):
+    def flush(self, path=None):
         self.turns += 1
 
     def after_turn(self, callback):
@@ -192,6 +196,47 @@ async def test_what_an_application_writes_is_sent_in_the_same_round(driver):
     driver.on_turn({path}, driver.now)
     driver.on_input()
     assert path.turns == 1, "its own turn sends"
+
+
+async def test_bytes_are_shown_before_what_came_with_them_is_read(driver):
+    """The next pipe's frames, and all decisions, come after the application has its bytes."""
+    path, watcher = add_path(driver), Watcher(asyncio.get_running_loop())
+    bridge, app = bridged_pair(watcher, driver.core)
+    driver.bridges[7] = bridge
+    bridge._owner = driver
+    driver.core.output += b"answer"
+    driver.core.shown = [7, 99]
+    driver.core.todo = [ask.StreamSent(7)]
+    with app:
+        driver.inputs.on_data(path, 1, b"bytes", driver.now)
+        assert app.recv(100) == b"answer"
+        assert driver.owner.calls == [], "nothing was decided yet"
+        driver.core.raising = "readable"
+        driver.inputs.on_data(path, 1, b"bytes", driver.now)
+        assert driver.owner.calls == [("on_defect", path)]
+        driver.end_all_streams(StreamReset("over"))
+    watcher.close()
+
+
+async def test_an_application_that_has_said_nothing_new_causes_no_step(driver):
+    watcher = Watcher(asyncio.get_running_loop())
+    bridge, app = bridged_pair(watcher, driver.core)
+    driver.bridges[7] = bridge
+    bridge._owner = driver
+    with app:
+        app.sendall(b"request")
+        bridge._ready.readable = True
+        bridge.pump()  # as a dial does, before the socket's first event
+        assert bytes(driver.core.received) == b"request"
+        driver.core.todo = [ask.StreamSent(7)]
+        watcher.poll()
+        assert driver.owner.calls == [], "the event told of what was read already"
+        app.sendall(b"more")
+        watcher.poll()
+        assert driver.owner.calls == [("on_stream", 7, False)]
+        assert bytes(driver.core.received) == b"requestmore"
+        driver.end_all_streams(StreamReset("over"))
+    watcher.close()
 
 
 async def test_a_path_that_is_down_is_unknown(driver):

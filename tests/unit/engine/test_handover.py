@@ -18,17 +18,41 @@ async def watcher():
 
 
 async def test_an_application_that_has_read_everything_counts_as_waiting(watcher):
-    port = EchoPort()
+    port = EchoPort(echo=False)
     bridge, app = bridged_pair(watcher, port)
     with app:
         port.say(b"first")
-        assert port.handed_over == 1
+        assert port.handed_over == [False]
         port.say(b"second, while the first one is unread")
-        assert port.handed_over == 1
+        assert port.handed_over == [False]
         assert app.recv(100)
+        app.sendall(b"a question")
+        bridge._ready.readable = True
         port.say(b"third")
-        assert port.handed_over == 2
+        assert port.handed_over == [False, True]
+        assert app.recv(100)
+        port.say(b"fourth")
+        assert port.handed_over == [False, True, False]
         bridge.finish()
+
+
+async def test_only_who_gets_no_answer_makes_way_for_the_loop(watcher):
+    handover = HandOver(watcher, loop_fd=1_000)
+    asked: list[list[int]] = []
+
+    def pause(descriptors, limit_s):
+        asked.append(descriptors)
+        return False
+
+    handover._pause = pause  # type: ignore[method-assign]
+    handover.note()
+    handover.settle()
+    handover.note()
+    handover.note(is_answer=True)
+    handover.settle()
+    handover.note()
+    handover.settle()
+    assert [1_000 in descriptors for descriptors in asked] == [True, False, True]
 
 
 async def test_an_answer_is_taken_before_the_loop_goes_on(watcher):

@@ -116,6 +116,19 @@ def test_urgent_bytes_behind_a_held_one_are_no_end(ends, first: int):
     assert end.is_drained()
 
 
+def test_it_knows_when_it_has_taken_all(ends):
+    """What is left, and an end that was told already, no event will tell of: then one must ask again."""
+    end, application = ends
+    application.send(bytes(5000))
+    assert (len(end.receive(2000)), end.emptied) == (2000, False)
+    assert (len(end.receive(PLENTY)), end.emptied) == (3000, True)
+    application.send(b"last")
+    application.close()
+    end.on_event(select.EPOLLRDHUP)
+    assert (end.receive(PLENTY), end.emptied) == (b"last", False)
+    assert end.receive(PLENTY) == b""
+
+
 def test_an_end_of_our_own_holds_its_byte_always():
     end, application = make_pair()
     with application:

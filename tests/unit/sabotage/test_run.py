@@ -71,6 +71,11 @@ class TestList:
             for test in one.tests:
                 assert (ROOT / test.partition("::")[0]).exists(), one.name
 
+    def test_every_line_of_it_is_still_in_the_code(self):
+        """A line that has moved on must take its entry along, in the same commit."""
+        for one in load():
+            sabotaged((ROOT / one.file).read_text("utf-8"), one)
+
     @pytest.mark.parametrize(
         ("text", "words"),
         [
