@@ -27,7 +27,8 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -m venv .venv || { \
 	  echo "no virtual environment could be made: install Python's venv module (Debian: apt install python3-venv)" >&2; \
 	  exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@# Most of what comes along is never imported: Python compiles the rest when it is.
+	@$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: setup  ## three servers, one stream, one of them killed: see it go on
