@@ -45,6 +45,10 @@ class TransitionTable(Generic[S, I]):
                 f"{self.name}: {_label(cause)} is not possible in state {_label(state)}; allowed there: {allowed}"
             ) from None
 
+    def takes(self, state: S, cause: I) -> bool:
+        """Whether the table allows that input in that state."""
+        return (state, cause) in self._next
+
     def allowed(self, state: S) -> tuple[I, ...]:
         """The inputs that the state takes, in the order of the table; empty for a final state."""
         return tuple(cause for (start, cause) in self._next if start is state)
@@ -98,7 +102,7 @@ class Machine(Generic[S, I]):
 
     def accepts(self, cause: I) -> bool:
         """Whether `on` would take that input now."""
-        return cause in self._table.allowed(self.state)
+        return self._table.takes(self.state, cause)
 
     def __repr__(self) -> str:
         return f"<{self._table.name} {_label(self.state)}>"
