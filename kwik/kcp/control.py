@@ -51,6 +51,14 @@ MAX_PATHS_PER_INSTANCE: Final = 4
 """Recovery opens no further one: what is stuck behind four paths is not stuck for want of a path."""
 
 
+@dataclass(slots=True)
+class _Due:
+    """The deadline, once it was asked for; nothing but an input that is followed by _settle changes it."""
+
+    is_known: bool = False
+    at: Instant | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """How many distinct server instances the data plane could use now, and why; 0: no streams."""
@@ -97,6 +105,7 @@ class Control(PathTable):
         self._last_path = 0
         self._reported = False
         self._wake_at: Instant | None = None
+        self._due = _Due()
         self._trace = trace
 
     # ------------------------------------------------------------------ inputs
@@ -196,7 +205,13 @@ class Control(PathTable):
         self._settle(now)
 
     def on_timeout(self, now: Instant) -> None:
-        """The deadline has passed. Lateness is taken for our own, see `Health`."""
+        """The deadline has passed. Lateness is taken for our own, see `Health`.
+
+        Called for every timer of the session, most of which are the data plane's: then nothing has changed here.
+        """
+        due = self.deadline()
+        if due is None or now < due:
+            return
         self._candidates.registry.on_timeout(now)
         self._health.on_timeout(now)
         self._recovery.on_timeout(now)
@@ -216,14 +231,17 @@ class Control(PathTable):
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
-        times = (
-            self._wake_at,
-            self._health.deadline(),
-            self._recovery.deadline(),
-            self._scaling.deadline(),
-            self._candidates.registry.deadline(),
-        )
-        return min((when for when in times if when is not None), default=None)
+        if not self._due.is_known:
+            times = (
+                self._wake_at,
+                self._health.deadline(),
+                self._recovery.deadline(),
+                self._scaling.deadline(),
+                self._candidates.registry.deadline(),
+            )
+            self._due.at = min((when for when in times if when is not None), default=None)
+            self._due.is_known = True
+        return self._due.at
 
     def actions(self) -> list[ControlAction]:
         """What is to be done; a second call is empty."""
@@ -369,6 +387,7 @@ class Control(PathTable):
     def _settle(self, now: Instant) -> None:
         """After every input: let the parts have their say until none has, then open, release and report."""
         self._wake_at = None
+        self._due.is_known = False
         while self._run_health(now) | self._run_recovery(now) | self._run_held(now):
             pass
         self._scale(now)
@@ -471,10 +490,11 @@ class Control(PathTable):
             self._target = self._scaling.on_view(self._view(), now)
 
     def _view(self) -> ScalingView:
+        usable = self._usable()
         return ScalingView(
             wanted=self._want.paths,
-            distinct=self._distinct(),
-            paths=len(self._usable()),
+            distinct=len({record.instance for record in usable}),
+            paths=len(usable),
             min_paths=self._config.min_paths,
             max_paths=self._config.max_paths,
         )

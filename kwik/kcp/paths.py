@@ -68,7 +68,7 @@ class PathTable:
     def is_admitted(self, path: PathId) -> bool:
         """Whether the path may carry streams."""
         record = self._table.get(path)
-        return record is not None and record.is_admitted
+        return record is not None and record.stage is Stage.ADMITTED
 
     def instance_of(self, path: PathId) -> Instance | None:
         """The server instance at its end, known only from the admission on."""
@@ -107,8 +107,10 @@ class PathTable:
         Only a session that knows no instance has one: elsewhere the path might have to be joined, and a path that is
         in use on its own cannot be. For the same reason there is but one, and the hellos of others wait for its.
         """
-        early = (record.path for record in self._table.values() if record.early and record.stage is Stage.GREETED)
-        return next(early, None)
+        for record in self._table.values():
+            if record.early and record.stage is Stage.GREETED:
+                return record.path
+        return None
 
     def _admitted_at(self, instance: Instance) -> list[PathRecord]:
         return [record for record in self._table.values() if record.is_admitted and record.instance == instance]

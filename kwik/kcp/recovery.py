@@ -99,7 +99,7 @@ class Recovery:
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
-        return min((case.due_at for case in self._cases.values()), default=None)
+        return min([case.due_at for case in self._cases.values()], default=None) if self._cases else None
 
     def actions(self) -> list[RecoveryAction]:
         """What is to be done; a second call is empty."""

@@ -29,7 +29,8 @@ class Clock:
     def at(self, when: Instant, action: Callable[..., object], *arguments: object) -> None:
         """Call `action(*arguments)` at `when`, at once if that has passed. Not to be taken back: check then."""
         self._serial += 1
-        heappush(self._heap, (max(when, self.now), self._serial, action, arguments))
+        now = self.now
+        heappush(self._heap, (when if when > now else now, self._serial, action, arguments))
 
     def after(self, delay_s: float, action: Callable[..., object], *arguments: object) -> None:
         """The same, `delay_s` from now."""
@@ -47,11 +48,10 @@ class Clock:
         """
         heap = self._heap
         while heap and heap[0][0] <= until:
-            when, _, action, arguments = heappop(heap)
-            self.now = when
+            self.now, _, action, arguments = heappop(heap)
             self.events += 1
             if self.events > self._max_events:
-                raise MachineFault(f"no end after {self._max_events} events, at {when:.6f} s: {action}")
+                raise MachineFault(f"no end after {self._max_events} events, at {self.now:.6f} s: {action}")
             action(*arguments)
             if done():
                 return True

@@ -51,7 +51,7 @@ class Link:
         """Call `deliver(*arguments)` when a packet of `size` bytes that leaves now has arrived, if it does."""
         now = self._clock.now
         self.sent_bytes += size
-        start = max(now, self._free_at)
+        start = now if now > self._free_at else self._free_at
         if self.is_hole or (start - now) * self.rate_bytes_s + size > self.plan.queue_bytes:
             return
         self._free_at = start + size / self.rate_bytes_s

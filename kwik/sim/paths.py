@@ -218,6 +218,7 @@ class PathEnd:
         self.last_packet_at: Instant | None = None
         self._out = out
         self._rules = rules
+        self._overhead_bytes = rules.overhead_bytes
         self._receiver = Receiver()
         self._timers = [False, False, False]
         self._idle_from = clock.now
@@ -249,7 +250,8 @@ class PathEnd:
         if credit_bytes is not None:
             free = min(free, credit_bytes)
         else:
-            free = (free if free > 0 else 0.0) + AHEAD_S * window / max(sender.rtt.smoothed_s, 1e-3)
+            smoothed_s = sender.rtt.smoothed_s
+            free = (free if free > 0 else 0.0) + AHEAD_S * window / (smoothed_s if smoothed_s > 1e-3 else 1e-3)
         room = int(free) - sender.unsent_bytes
         if room >= sender.least_room:
             return room
@@ -273,13 +275,12 @@ class PathEnd:
         """Send what the window allows; with `always` at least one packet."""
         sender = self.sender
         while not self.is_over and self.is_writable:
-            is_empty = not (sender.control or sender.data or sender.pings)
-            if is_empty and not always:
-                break
-            if sender.flight_bytes >= self._window() and not always:
-                break
+            if not always:
+                is_empty = not (sender.control or sender.data or sender.pings)
+                if is_empty or sender.flight_bytes >= self._window():
+                    break
             always = False
-            self._send(sender.fill_packet(), self._take_pings())
+            self._send(self._take_pings())
 
     def facts(self) -> PathFacts:
         """What the core may know."""
@@ -337,11 +338,13 @@ class PathEnd:
         self.sender.pings.clear()
         return pings
 
-    def _send(self, chunks: list[Chunk], pings: tuple[int, ...]) -> None:
+    def _send(self, pings: tuple[int, ...]) -> None:
         sender, now = self.sender, self.clock.now
         self._facts = None
-        size = self._rules.overhead_bytes + sum(len(chunk[2]) for chunk in chunks)
-        acks, delay_s = self._receiver.take_acks(self.clock.now)
+        waited_bytes = sender.unsent_bytes
+        chunks = sender.fill_packet()
+        size = self._overhead_bytes + waited_bytes - sender.unsent_bytes
+        acks, delay_s = self._receiver.take_acks(now)
         packet = Packet(sender.next_number, now, size, chunks, pings, acks, delay_s)
         sender.next_number += 1
         if not sender.flight and (self.last_packet_at is None or self.last_packet_at >= self._idle_from):
@@ -354,18 +357,19 @@ class PathEnd:
             self._credit_bytes = max(0.0, self._credit_bytes - size)
         self._transmit(size, PathEnd._receive, packet)
 
-    def _transmit(self, size: int, receive: Callable[..., None], *arguments: object) -> None:
+    def _transmit(self, size: int, receive: Callable[..., None], what: object) -> None:
         if self.twin is not None and not self.is_broken:
-            self._out.send(size, self.twin._arrive, receive, arguments)
+            self._out.send(size, self.twin._arrive, receive, what)
 
-    def _arrive(self, receive: Callable[..., None], arguments: tuple[object, ...]) -> None:
-        if not self.is_broken and self.host.takes_packets:
-            self.host.enter_end(self, receive, self, *arguments)
+    def _arrive(self, receive: Callable[..., None], what: object) -> None:
+        host = self.host
+        if not self.is_broken and host.takes_packets:
+            host.enter_end(self, receive, self, what)
 
     def _send_acks(self) -> None:
         acks, delay_s = self._receiver.take_acks(self.clock.now)
         if acks and not self.is_over:
-            size = 2 * self._rules.overhead_bytes
+            size = 2 * self._overhead_bytes
             self._transmit(size, PathEnd._receive, Packet(-1, self.clock.now, size, [], (), acks, delay_s))
 
     def _say_closed(self) -> None:
@@ -373,7 +377,7 @@ class PathEnd:
         if self._last_words is not None and self._last_words[1] < MOST_REPEATED_WORDS:
             text, count = self._last_words
             self._last_words = (text, count + 1)
-            self._transmit(2 * self._rules.overhead_bytes, PathEnd.finish, text)
+            self._transmit(2 * self._overhead_bytes, PathEnd.finish, text)
 
     # ------------------------------------------------------------ receiving
 
@@ -384,17 +388,16 @@ class PathEnd:
         if not self.is_writable:
             self._early.append(packet)
             return
-        now = self.clock.now
+        now, receiver = self.clock.now, self._receiver
         self._facts = None
         self.last_packet_at = now
         self._credit_bytes = None
         self._idle_from = now
-        self._receiver.received_bytes += packet.size
+        receiver.received_bytes += packet.size
         if packet.acks:
             self._on_acks(packet.acks, packet.delay_s)
         if packet.number < 0:
             return
-        receiver = self._receiver
         receiver.on_packet(packet.number, now)
         core = self.host.core
         for pipe, offset, data in packet.chunks:
