@@ -42,10 +42,29 @@ class RangeSet:
 
     def add(self, start: int, stop: int) -> int:
         """Add [start, stop); returns how many of them were new."""
+        bounds, size = self._bounds, stop - start
+        if size > 0 and (not bounds or start >= bounds[-1]):
+            # Behind all others: by far the most frequent case.
+            if bounds and start == bounds[-1]:
+                bounds[-1] = stop
+            else:
+                bounds += (start, stop)
+            self._total += size
+            return size
         return self._replace(start, stop, inside=True)
 
     def subtract(self, start: int, stop: int) -> int:
         """Remove [start, stop); returns how many of them were there."""
+        bounds = self._bounds
+        if start > stop or not bounds or start >= bounds[-1] or stop <= bounds[0]:
+            _check(start, stop)
+            return 0
+        if start <= bounds[0] and stop < bounds[1]:
+            # The front of the first range: what comes in order is taken out so.
+            size = stop - bounds[0]
+            bounds[0] = stop
+            self._total -= size
+            return size
         return -self._replace(start, stop, inside=False)
 
     def clear(self) -> None:
@@ -66,17 +85,19 @@ class RangeSet:
 
     def covers(self, start: int, stop: int) -> bool:
         """Whether all of [start, stop) is in the set; true for an empty range."""
-        _check(start, stop)
-        if start == stop:
+        if start >= stop:
+            _check(start, stop)
             return True
         index = bisect_right(self._bounds, start)
         return index % 2 == 1 and self._bounds[index] >= stop
 
     def overlaps(self, start: int, stop: int) -> bool:
         """Whether any of [start, stop) is in the set."""
-        _check(start, stop)
+        if start >= stop:
+            _check(start, stop)
+            return False
         first = bisect_right(self._bounds, start)
-        return start < stop and (first % 2 == 1 or bisect_left(self._bounds, stop) > first)
+        return first % 2 == 1 or bisect_left(self._bounds, stop) > first
 
     def first_gap(self, start: int = 0) -> int:
         """The first integer from `start` on that is not in the set."""
@@ -91,19 +112,21 @@ class RangeSet:
         """The parts of [start, stop) that are not in the set, sorted."""
         return self._clip(start, stop, inside=False)
 
+    def count_below(self, stop: int) -> int:
+        """How many integers of the set are below `stop`."""
+        bounds = self._bounds
+        if not bounds or stop >= bounds[-1]:
+            return self._total
+        index = bisect_right(bounds, stop)
+        below = _measure(bounds[: index - index % 2], 0)
+        return below + stop - bounds[index - 1] if index % 2 else below
+
     def _replace(self, start: int, stop: int, *, inside: bool) -> int:
         """Make [start, stop) all inside or all outside; returns by how much the total changed."""
         _check(start, stop)
         if start == stop:
             return 0
         bounds = self._bounds
-        if not bounds or start > bounds[-1]:
-            # Behind all others: by far the most frequent case.
-            if not inside:
-                return 0
-            bounds += (start, stop)
-            self._total += stop - start
-            return stop - start
         # Bounds equal to start or stop are taken out as well: ranges that touch become one.
         low, high = bisect_left(bounds, start), bisect_right(bounds, stop)
         edges = [start] if (low % 2 == 0) == inside else []

@@ -142,9 +142,11 @@ class DeliveryRate:
         self._maxima.append((clock, rate))
 
     def _expire(self, clock: float) -> None:
-        window_s = max(self._min_window_s, WINDOW_ROUNDS * self._round_s)
-        while len(self._maxima) > 1 and clock - self._maxima[0][0] > window_s:
-            self._maxima.popleft()
+        maxima = self._maxima
+        if len(maxima) > 1:
+            window_s = max(self._min_window_s, WINDOW_ROUNDS * self._round_s)
+            while len(maxima) > 1 and clock - maxima[0][0] > window_s:
+                maxima.popleft()
 
     def _busy_clock(self, now: Instant) -> float:
         return (now if self._idle_since is None else self._idle_since) - self._idle_total_s

@@ -36,7 +36,7 @@ class RttEstimator:
         first = self.min_s is None
         self.latest_s = rtt_s
         # The minimum ignores the delay: a delay that is overstated must not push it below the true value.
-        self.min_s = rtt_s if self.min_s is None else min(self.min_s, rtt_s)
+        self.min_s = rtt_s if self.min_s is None or rtt_s < self.min_s else self.min_s
         if first:
             self.smoothed_s = rtt_s
             self.variance_s = rtt_s / 2

@@ -166,7 +166,7 @@ class ClientCore:
             messages.clear()
         if not self._may_carry_streams(path):
             return output
-        output += self._data.room(path, max(0, size - sum(len(data) for _, data in output)), now)
+        output += self._data.room(path, max(0, size - len(output[0][1])) if output else size, now)
         # A stream may be over with its last frame, which nobody answers.
         self._is_stale |= self._data.is_touched
         return output
@@ -206,6 +206,8 @@ class ClientCore:
         if not self._is_stale:
             return []
         self._data.settle_lit(self._now)
+        if not self._actions:
+            return []
         told = [action for action in self._actions if isinstance(action, PortReadable)]
         if told:
             self._actions[:] = [action for action in self._actions if not isinstance(action, PortReadable)]
@@ -233,6 +235,8 @@ class ClientCore:
             self._data.ended.pop(key, None)
         self._settle()
         self._told_over = list(self._data.ended)
+        if not self._actions:
+            return []
         actions = self._actions[:]
         self._actions.clear()
         return actions
@@ -371,7 +375,7 @@ class ClientCore:
 
     def _tick(self, now: Instant, *, light: bool = False) -> None:
         """Time goes on; `light`: an input that by itself asks for no decision."""
-        self._now = max(self._now, now)
+        self._now = now if now > self._now else self._now
         self._is_stale = True
         if not light:
             self._is_due = True
@@ -388,12 +392,12 @@ class ClientCore:
         return self._control.is_admitted(path) or self._control.early_path() == path
 
     def _on_received(self, path: PathId, received: Received) -> None:
-        if isinstance(received, ServerHello | Joined | Drain):
+        if isinstance(received, DataPiece):
+            self._data.on_data(path, received, self._now)
+        elif isinstance(received, ServerHello | Joined | Drain):
             self._is_due = True
             self._control.on_message(path, received, self._now)
             self._perform_control()
-        elif isinstance(received, DataPiece):
-            self._data.on_data(path, received, self._now)
         elif not isinstance(received, UpstreamPiece):
             self._data.on_frame(path, received, self._now)  # type: ignore[arg-type]
 
@@ -407,8 +411,8 @@ class ClientCore:
         now = self._now
         self._is_due = False
         self._timer.is_known = False
-        for path in self._data.paths:
-            self._data.set_facts(path, self._facts(path, now), now)
+        for path, state in self._data.paths.items():
+            state.on_facts(self._facts(path, now), now)
         for _ in range(SETTLE_ROUNDS):
             self._data.hints.early_path = self._control.early_path()
             self._data.settle(now)
@@ -422,14 +426,15 @@ class ClientCore:
         return self._discovery_detail is None or self._control.may_find_more(self._now)
 
     def _tell_control(self, now: Instant) -> bool:
-        want = self._wanted()
-        changed = want.paths != self._want.paths
+        most = self._data.wants.most()
+        changed = most != self._want.paths
         if changed:
-            self._want = want
-            self._control.on_want(want, now)
-        recover, self._data.to_recover = self._data.to_recover, []
-        for instance in recover:
-            self._control.on_recover(instance, now)
+            self._want = Want(most, "streams are open" if most else "no stream")
+            self._control.on_want(self._want, now)
+        if self._data.to_recover:
+            recover, self._data.to_recover = self._data.to_recover, []
+            for instance in recover:
+                self._control.on_recover(instance, now)
         if self._data.hints.is_rebound:
             self._data.hints.is_rebound = False
             used = {path for stream in self._data.streams.values() for v in stream.usable_views() for path in v.paths}
@@ -442,10 +447,6 @@ class ClientCore:
         if state is not None and state.in_use != in_use:
             state.in_use = in_use
             self._control.on_path_use(path, in_use, now)
-
-    def _wanted(self) -> Want:
-        most = self._data.wants.most()
-        return Want(most, "streams are open" if most else "no stream")
 
     def _perform_control(self) -> bool:
         actions = self._control.actions()

@@ -52,6 +52,10 @@ class Candidates:
                 self.book.on_fresh_sighting(address, now)
         return addresses
 
+    def are_all_in(self, connected: Connected) -> bool:
+        """Whether every sighted address is connected, so that there is nothing to rank and no retry to wait for."""
+        return connected.addresses.issuperset(self.registry.addresses())
+
     def rank(self, connected: Connected, now: Instant) -> list[Choice]:
         """What may be tried now, best first."""
         return self._policy.rank(self._views(connected, now), self._rng)

@@ -140,8 +140,11 @@ class Control(PathTable):
         attempts end `recovery_time_s` later, when the streams are reset anyway.
         """
         if self._admission.known(instance) is not None:
+            is_news = not self._recovery.is_stuck(instance)
             self._recovery.on_recover(instance, now)
-            self._settle(now)
+            # It is said in every turn while a stream is stuck.
+            if is_news or self._is_due(now):
+                self._settle(now)
 
     def on_recovered(self, instance: Instance, now: Instant) -> None:
         """The instance has spoken again, or nobody waits for it any more. Attempts under way are given up."""
@@ -209,8 +212,7 @@ class Control(PathTable):
 
         Called for every timer of the session, most of which are the data plane's: then nothing has changed here.
         """
-        due = self.deadline()
-        if due is None or now < due:
+        if not self._is_due(now):
             return
         self._candidates.registry.on_timeout(now)
         self._health.on_timeout(now)
@@ -242,6 +244,10 @@ class Control(PathTable):
             self._due.at = min((when for when in times if when is not None), default=None)
             self._due.is_known = True
         return self._due.at
+
+    def _is_due(self, now: Instant) -> bool:
+        due = self.deadline()
+        return due is not None and now >= due
 
     def actions(self) -> list[ControlAction]:
         """What is to be done; a second call is empty."""
@@ -524,12 +530,14 @@ class Control(PathTable):
             return
         connected = self._connected()
         turns = min(self._race.free_turns(need, now), MAX_OPEN_PATHS - len(self._table))
-        if turns > 0:
+        may_be_tried = not self._candidates.are_all_in(connected)
+        if turns > 0 and may_be_tried:
             turn_s = self._config.race_stagger_s * (WARM_TURN if is_warm else 1.0)
             for choice in self._candidates.rank(connected, now)[:turns]:
                 self._race.on_begun(self._open(choice.address, now), turn_s, now)
         self._wake(self._race.next_turn(now))
-        self._wake(self._candidates.next_retry(connected, now))
+        if may_be_tried:
+            self._wake(self._candidates.next_retry(connected, now))
 
     def _open(self, address: Address, now: Instant) -> PathId:
         self._last_path += 1

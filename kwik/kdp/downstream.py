@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kwik.errors import ErrorCode, LocalProtocolError
@@ -138,7 +138,7 @@ class Downstream:
         if self._unconfirmed.pop(block, announced) != announced:
             raise LocalProtocolError(f"block {block} is not what its server announced", code=ErrorCode.DIVERGED)
 
-    def prune(self, views: list[ReplicaView]) -> None:
+    def prune(self, views: Iterable[ReplicaView]) -> None:
         """Drop announcements of delivered blocks, now and then."""
         block = self.delivered // self.block_bytes
         if block - self._pruned >= PRUNE_BLOCKS:

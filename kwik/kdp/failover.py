@@ -43,6 +43,8 @@ CANDIDACY_RTTS = 4.0
 """A candidate that has not answered for max(500 ms, 4 RTT) gives way to another one, if there is one."""
 MAX_PROBES_USED = 12
 """Unanswered probes per replica; SPEC §7 allows 16."""
+_MAY_GROW = (Phase.LIVE, Phase.RECOVERING)
+"""Phases in which a stream may have more than one replica."""
 DRAIN_AHEAD_BLOCKS = 2
 """A living anchor is replaced at a block's start at least this far ahead, so that delivery need not wait."""
 
@@ -62,7 +64,7 @@ def step(stream: ClientStream, now: Instant) -> None:
         trouble = Trouble.REFUTED
     if trouble is Trouble.NONE and (_is_behind(stream, now) or stream.takeover.is_stuck):
         trouble = Trouble.SLOW
-    if trouble is Trouble.NONE and any(_outruns(stream, view, now) for view in stream.helpers()):
+    if trouble is Trouble.NONE and _is_outrun(stream, now):
         trouble = Trouble.OUTRUN
     if trouble is Trouble.NONE:
         _calm(stream)
@@ -88,7 +90,9 @@ def find_trouble(stream: ClientStream) -> Trouble:
     live = anchor.live_paths()
     if not live:
         return Trouble.SILENT
-    return Trouble.DRAINING if all(path.is_draining for path in live) and stream.helpers() else Trouble.NONE
+    if not live[0].is_draining or not stream.helpers():
+        return Trouble.NONE
+    return Trouble.DRAINING if all(path.is_draining for path in live) else Trouble.NONE
 
 
 def behind_at(stream: ClientStream) -> Instant | None:
@@ -109,11 +113,12 @@ def _is_behind(stream: ClientStream, now: Instant) -> bool:
         # Many short waits are as bad as a long one.
         takeover.waited_s += now - takeover.stuck_since
     decay = SWIFT_DECAY if takeover.waited_s and _is_swiftest(stream, now) else BEHIND_DECAY
-    takeover.waited_s = max(0.0, takeover.waited_s - decay * (now - takeover.looked_at))
+    if takeover.waited_s:
+        takeover.waited_s = max(0.0, takeover.waited_s - decay * (now - takeover.looked_at))
     takeover.looked_at = now
     takeover.stuck_since = now if stands else None
-    due = behind_at(stream)
-    return stands and due is not None and now >= due
+    due = behind_at(stream) if stands else None
+    return due is not None and now >= due
 
 
 def _is_swiftest(stream: ClientStream, now: Instant) -> bool:
@@ -123,28 +128,36 @@ def _is_swiftest(stream: ClientStream, now: Instant) -> bool:
     return ours is not None and all(other is not None and ours.is_much_faster(other) for other in theirs)
 
 
+def _is_outrun(stream: ClientStream, now: Instant) -> bool:
+    anchor = stream.anchor
+    if anchor is None or stream.phase is not Phase.LIVE or anchor.final is not None:
+        return False
+    helpers = [view for view in stream.helpers() if view.agreement.has_agreed]
+    return bool(helpers) and any(_outruns(stream, view, now) for view in helpers)
+
+
 def _outruns(stream: ClientStream, view: ReplicaView, now: Instant) -> bool:
     """An agreeing helper whose path is much faster and, queues included, no longer: as anchor it holds nobody up."""
     anchor = stream.anchor
     if anchor is None or stream.phase is not Phase.LIVE or not view.agreement.has_agreed or anchor.final is not None:
         return False
-    ours, theirs = pace_of(anchor, now), pace_of(view, now)
-    if ours is None or theirs is None or not _keeps_up(stream, view) or is_leaving(view):
+    if not _keeps_up(stream, view) or is_leaving(view):
         return False
-    return theirs.outruns(ours)
+    ours, theirs = pace_of(anchor, now), pace_of(view, now)
+    return ours is not None and theirs is not None and theirs.outruns(ours)
 
 
 def _lacks_announcements(stream: ClientStream) -> bool:
     """An agreeing helper has produced the next block, and the anchor has not said enough to take it from there."""
-    anchor, down = stream.anchor, stream.down
-    block = down.delivered // down.block_bytes
-    if anchor is None or stream.phase is not Phase.LIVE:
+    anchor, down, helpers = stream.anchor, stream.down, stream.helpers()
+    if anchor is None or not helpers or stream.phase is not Phase.LIVE:
         return False
+    block = down.delivered // down.block_bytes
     if any(copy.source == anchor.number and copy.filled for copy in down.parts.copies(block)):
         return False
     able = [
         view
-        for view in stream.helpers()
+        for view in helpers
         if view.agreement.has_agreed and view.produced >= (block + 1) * down.block_bytes and view.live_paths()
     ]
     if block not in anchor.announced.digests:
@@ -159,7 +172,7 @@ def _note_withheld(stream: ClientStream, now: Instant) -> None:
     waits = (
         anchor is not None
         and stream.phase in (Phase.LIVE, Phase.RECOVERING)
-        and any(view.produced > down.delivered for view in stream.usable_views())
+        and stream.most_produced() > down.delivered
         and anchor.final != down.delivered
         and down.peek(anchor, None) is None
     )
@@ -186,8 +199,7 @@ def stuck_at(stream: ClientStream) -> Instant | None:
     stood = stream.takeover.stood_since
     if stood is None:
         return None
-    rtt = max((path.rtt_s for view in stream.usable_views() for path in view.live_paths()), default=0.0)
-    return max(stood[1], stream.takeover.tried_at) + max(MIN_STUCK_S, STUCK_RTTS * rtt)
+    return max(stood[1], stream.takeover.tried_at) + max(MIN_STUCK_S, STUCK_RTTS * stream.longest_rtt_s())
 
 
 def recruit(stream: ClientStream, now: Instant) -> int:
@@ -217,15 +229,14 @@ def _keep_anchor_alone(stream: ClientStream) -> None:
 
 def replicas_wanted(stream: ClientStream) -> int:
     """How many usable replicas the stream would like to have now."""
-    config = stream.context.config
-    is_alone = stream.phase in (Phase.PENDING, Phase.OPENING) or stream.log.head is Head.OPAQUE
-    if is_alone or stream.is_over:
+    config, phase = stream.context.config, stream.machine.state
+    if phase not in _MAY_GROW or stream.log.head is Head.OPAQUE:
         return 1
     wanted = min(stream.replicas_wanted, config.max_replicas)
     usable = len(stream.usable_views())
     if _is_network_limited(stream):
         wanted = max(wanted, 2 * usable + 1)
-    if stream.phase is Phase.RECOVERING or stream.takeover.is_stuck:
+    if phase is Phase.RECOVERING or stream.takeover.is_stuck:
         wanted = max(wanted, usable + 1)
     return min(wanted, config.max_replicas)
 
@@ -347,8 +358,11 @@ def _refuters(stream: ClientStream) -> list[ReplicaView]:
 
 def _unmask(stream: ClientStream, now: Instant) -> None:
     """One that refutes the anchor's end and then answers no PROBE cannot take an honest end back."""
-    candidate, end = stream.takeover.candidate, candidacy_ends_at(stream)
-    if candidate is None or stream.takeover.trouble is not Trouble.REFUTED or end is None or now < end:
+    candidate = stream.takeover.candidate
+    if candidate is None or stream.takeover.trouble is not Trouble.REFUTED:
+        return
+    end = candidacy_ends_at(stream)
+    if end is None or now < end:
         return
     if not stream.takeover.has_answer(stream.down.delivered):
         stream.drop_view(candidate, ViewState.DIVERGENT, ErrorCode.DIVERGED)
@@ -558,10 +572,10 @@ def _give_up(stream: ClientStream, now: Instant) -> None:
 
 def _is_network_limited(stream: ClientStream) -> bool:
     """Bytes wait at the anchor because of the network: produced, not here, and the reader is not the one to blame."""
-    anchor = stream.anchor
+    anchor, backlog = stream.anchor, stream.context.config.recruit_backlog_bytes
     if anchor is None or stream.phase is not Phase.LIVE or stream.app.closed:
         return False
-    if stream.app.readable_told and stream.down.peek(anchor, None) is not None:
+    missing = anchor.produced - stream.down.delivered
+    if missing < backlog or (stream.app.readable_told and stream.down.peek(anchor, None) is not None):
         return False
-    here = stream.down.delivered + stream.down.parts.held_bytes
-    return anchor.produced - here >= stream.context.config.recruit_backlog_bytes
+    return missing - stream.down.parts.held_bytes >= backlog

@@ -63,16 +63,15 @@ def guarantee_bytes(block_bytes: int) -> int:
 def extend_credit(stream: ClientStream, now: Instant) -> None:
     """Authorise more downstream as the reader takes it, within the session's budget."""
     pool, down = stream.context.pool, stream.down
-    pool.shrink(stream.key, max(stream.credit - down.delivered, guarantee_bytes(down.block_bytes)))
+    size = down.block_bytes
+    pool.shrink(stream.key, max(stream.credit - down.delivered, guarantee_bytes(size)))
     taken_at = stream.app.last_taken_at
     if stream.app.readable_told and taken_at is not None and now - taken_at > STALLED_S:
         return
-    window = _window(stream)
-    stream.credit = max(stream.credit, down.delivered + window)
-    limit = stream.credit // down.block_bytes
-    if down.book.final is not None:
-        limit = min(limit, -(-down.book.final // down.block_bytes))
-    down.book.extend(limit)
+    reach = down.delivered + _window(stream)
+    stream.credit = max(stream.credit, reach)
+    limit, final = stream.credit // size, down.book.final
+    down.book.extend(limit if final is None else min(limit, -(-final // size)))
 
 
 def _window(stream: ClientStream) -> int:
@@ -97,10 +96,12 @@ def is_credit_due(stream: ClientStream) -> bool:
 def plan(stream: ClientStream, now: Instant) -> None:
     """Give orders for whatever is unassigned and has a lane with room."""
     _note_idle_head(stream, now)
-    lanes = _lanes(stream, now)
-    if not lanes:
-        return
     book, size = stream.down.book, stream.down.block_bytes
+    pairs = _pairs(stream)
+    if not pairs or (len(pairs) == 1 and not book.unassigned and not stream.takeover.is_stuck):
+        # A single lane has nothing to do but to fetch what nobody was asked for yet.
+        return
+    lanes = _lanes(stream, pairs, now)
     if len(lanes) > 1:
         _rebalance(stream, lanes, now)
     if book.unassigned and any(_is_worthwhile(lane, size) for lane in lanes):
@@ -133,8 +134,9 @@ def paths_with_room(paths: list[ClientPath], config: Config, now: Instant) -> se
 
 def may_go_on(stream: ClientStream, rooms: set[tuple[PathId, bool]]) -> bool:
     """Whether a stream that waits for room should look: with hundreds of them most would look in vain."""
-    paths = [path.id for view in stream.usable_views() for path in view.live_paths()]
-    is_sole = len(paths) == 1 and len(stream.usable_views()) == 1
+    views = stream.usable_views()
+    paths = [path.id for view in views for path in view.live_paths()]
+    is_sole = len(paths) == 1 and len(views) == 1
     return any((path, is_sole) in rooms for path in paths)
 
 
@@ -143,13 +145,13 @@ def late_head_at(stream: ClientStream) -> Instant | None:
     down = stream.down
     block = down.delivered // down.block_bytes
     orders = down.book.awaited(block)
-    if not orders or any(order.is_copy for order in orders):
+    if not orders:
         return None
     order = orders[0]
     view = stream.views[order.replica]
-    end = min((block + 1) * down.block_bytes, view.produced)
-    if view.produced <= down.delivered:
+    if view.produced <= down.delivered or any(other.is_copy for other in orders):
         return None
+    end = min((block + 1) * down.block_bytes, view.produced)
     path = view.paths.get(order.path)
     rtt = path.rtt_s if path is not None else 0.0
     return order.due_of(end) + max(MIN_LATE_S, rtt / 2)
@@ -176,19 +178,25 @@ def _worthwhile_bytes(block_bytes: int, target_bytes: int) -> int:
     return min(4 * block_bytes, max(block_bytes, target_bytes // 4))
 
 
-def _lanes(stream: ClientStream, now: Instant) -> list[Lane]:
-    pairs = [
+def _pairs(stream: ClientStream) -> list[tuple[ReplicaView, ClientPath]]:
+    """Who may be given orders now, and on which of its paths."""
+    counts, book, anchor = stream.context.order_counts, stream.down.book, stream.anchor
+    return [
         (view, path)
         for view in stream.usable_views()
-        if view is stream.anchor or (view.state is ViewState.LIVE and view.agreed)
+        if view is anchor or (view.state is ViewState.LIVE and view.agreed)
         for path in view.live_paths()
-        if stream.context.order_counts.get(path.id, 0) < MAX_PATH_ORDERS_USED
-        and stream.down.book.count_of(path.id, view.number) < MAX_ORDERS_USED
+        # What all replicas have on the path is no less than what this one has: most often nothing is to be counted.
+        if (count := counts.get(path.id, 0)) < MAX_ORDERS_USED
+        or (count < MAX_PATH_ORDERS_USED and book.count_of(path.id, view.number) < MAX_ORDERS_USED)
     ]
+
+
+def _lanes(stream: ClientStream, pairs: list[tuple[ReplicaView, ClientPath]], now: Instant) -> list[Lane]:
     rates = {path.id: path.rate_bytes_s(now) for _, path in pairs}
     known = [rate for rate in rates.values() if rate]
-    fallback = median(known) if known else UNMEASURED_RATE
-    sole = len(stream.usable_views()) == 1 and len(pairs) == 1
+    fallback = UNMEASURED_RATE if not known else known[0] if len(known) == 1 else median(known)
+    sole = len(pairs) == 1 and len(stream.usable_views()) == 1
     return [_lane(stream, view, path, rates[path.id] or fallback, sole=sole, now=now) for view, path in pairs]
 
 
@@ -218,8 +226,7 @@ def patience_ends_at(stream: ClientStream) -> Instant | None:
     """Until when the block that the reader waits for may be left to a helper that has not announced it yet."""
     if stream.idle_head is None:
         return None
-    rtt = max((path.rtt_s for view in stream.usable_views() for path in view.live_paths()), default=0.0)
-    return stream.idle_head[1] + max(MIN_PATIENCE_S, PATIENCE_RTTS * rtt)
+    return stream.idle_head[1] + max(MIN_PATIENCE_S, PATIENCE_RTTS * stream.longest_rtt_s())
 
 
 def _note_idle_head(stream: ClientStream, now: Instant) -> None:

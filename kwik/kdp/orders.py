@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kwik.base.ranges import RangeSet, runs_of
@@ -42,8 +42,7 @@ class Order:
 
     def due_of(self, offset: Offset) -> Instant:
         """When the byte at `offset` is predicted to arrive."""
-        before = sum(min(stop, offset) - start for start, stop in self.remaining if start < offset)
-        return self.first_due + before / self.rate
+        return self.first_due + self.remaining.count_below(offset) / self.rate
 
 
 @dataclass(slots=True)
@@ -72,7 +71,8 @@ class OrderBook:
 
     def awaited(self, block: int) -> list[Order]:
         """The orders to which this block is left."""
-        return [order for order in self.covering(block) if order.is_awaited(block)]
+        covering = self._by_block.get(block)
+        return [order for order in covering if order.is_awaited(block)] if covering else []
 
     def is_coming(self, block: int, replica: int) -> bool:
         """Whether that replica still owes bytes of that block."""
@@ -249,9 +249,13 @@ class OrderBook:
                 self._drop_if_done(order)
         return released
 
+    def under_way(self, path: PathId) -> Iterable[Order]:
+        """The orders under way on a path, oldest first; only to be looked at."""
+        return self._by_path.get(path, ())
+
     def on_path(self, path: PathId) -> list[Order]:
-        """The orders under way on a path, oldest first."""
-        return list(self._by_path.get(path, ()))
+        """The same, to be kept while they change."""
+        return list(self.under_way(path))
 
     def _blocks_of(self, order: Order) -> list[int]:
         size = self.block_bytes

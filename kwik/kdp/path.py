@@ -76,7 +76,8 @@ class PayloadShare:
         """Above 0, at most 1."""
         if not self.packet_bytes or not self.payload_bytes:
             return 1.0
-        return min(1.0, max(LEAST_SHARE, self.payload_bytes / self.packet_bytes))
+        ratio = self.payload_bytes / self.packet_bytes
+        return 1.0 if ratio > 1.0 else LEAST_SHARE if ratio < LEAST_SHARE else ratio
 
 
 @dataclass(slots=True, eq=False)
@@ -99,19 +100,11 @@ class ClientPath:
     is_draining: bool = False
     in_use: bool = True
     facts: PathFacts | None = None
+    rtt_s: float = DEFAULT_RTT_S
+    """Smoothed RTT, or a guess; this and the next go with the facts, and are asked for many times in a turn."""
+    min_rtt_s: float = DEFAULT_RTT_S
+    """Smallest RTT seen, or a guess: what the path would need without any queue."""
     share: PayloadShare = field(default_factory=PayloadShare)
-
-    @property
-    def rtt_s(self) -> float:
-        """Smoothed RTT, or a guess."""
-        facts = self.facts
-        return DEFAULT_RTT_S if facts is None or facts.smoothed_rtt_s is None else facts.smoothed_rtt_s
-
-    @property
-    def min_rtt_s(self) -> float:
-        """Smallest RTT seen, or a guess: what the path would need without any queue."""
-        facts = self.facts
-        return self.rtt_s if facts is None or facts.min_rtt_s is None else facts.min_rtt_s
 
     @property
     def is_proven(self) -> bool:
@@ -135,7 +128,13 @@ class ClientPath:
 
     def on_facts(self, facts: PathFacts | None, now: Instant) -> None:
         """Fresh measurements. The rate is taken from packets: in order, bytes come in bursts behind each loss."""
-        before, self.facts = self.facts, facts
+        before = self.facts
+        if facts is before:
+            return
+        self.facts = facts
+        smoothed_s, min_s = (None, None) if facts is None else (facts.smoothed_rtt_s, facts.min_rtt_s)
+        self.rtt_s = DEFAULT_RTT_S if smoothed_s is None else smoothed_s
+        self.min_rtt_s = self.rtt_s if min_s is None else min_s
         if before is None or facts is None or before.received_bytes is None or facts.received_bytes is None:
             return
         size = facts.received_bytes - before.received_bytes
@@ -150,30 +149,30 @@ class ClientPath:
 
     def release(self, size: int, now: Instant) -> None:
         """Bytes are no longer outstanding: they came, or were revoked."""
-        self.outstanding_bytes = max(0, self.outstanding_bytes - size)
-        if not self.outstanding_bytes:
+        left = self.outstanding_bytes - size
+        self.outstanding_bytes = left if left > 0 else 0
+        if left <= 0:
             self.rate.on_idle(now)
 
     def target_bytes(self, rate_bytes_s: float, block_bytes: int) -> int:
         """How much should be outstanding so that the pipe never runs dry (DESIGN §6, fill every pipe)."""
         # The least RTT: the smoothed one holds our own queue, and would feed it.
         steady = int(PIPE_FACTOR * rate_bytes_s * (self.min_rtt_s + SLACK_S)) + block_bytes
-        if self.start_up.is_over:
+        start_up = self.start_up
+        if start_up.is_over:
             return max(steady, 2 * block_bytes)
-        start = min(START_BYTES, 4 * block_bytes)
-        return max(
-            start, START_FACTOR * max(self.start_up.last_round_bytes, self.start_up.round_bytes), 2 * block_bytes
-        )
+        grown = START_FACTOR * max(start_up.last_round_bytes, start_up.round_bytes)
+        return max(min(START_BYTES, 4 * block_bytes), grown, 2 * block_bytes)
 
     def silent_at(self, first_order_due: Instant | None) -> Instant | None:
         """When the path becomes silent if no packet comes before; None if it owes nothing."""
-        facts = self.facts
+        facts, rtt_s = self.facts, self.rtt_s
         due = first_order_due
         if facts is not None and facts.oldest_unacked_at is not None:
-            answer = facts.oldest_unacked_at + self.rtt_s + 4 * facts.rtt_variance_s + facts.max_ack_delay_s
-            due = answer if due is None else min(due, answer)
+            answer = facts.oldest_unacked_at + rtt_s + 4 * facts.rtt_variance_s + facts.max_ack_delay_s
+            due = answer if due is None or answer < due else due
         if due is None:
             return None
         if facts is not None and facts.last_packet_at is not None:
             due = max(due, facts.last_packet_at)
-        return due + max(MIN_SILENCE_S, self.rtt_s)
+        return due + (rtt_s if rtt_s > MIN_SILENCE_S else MIN_SILENCE_S)

@@ -23,6 +23,9 @@ class ViewState(Enum):
     REFUSED = auto()
 
 
+_USABLE = (ViewState.OPENING, ViewState.LIVE)
+
+
 @dataclass(slots=True, eq=False)
 class ReplicaView:
     """Control values are absolute and monotone: the largest wins, whichever path brought it (SPEC §5.3)."""
@@ -75,7 +78,7 @@ class ReplicaView:
     @property
     def is_usable(self) -> bool:
         """Its server may still answer for it."""
-        return self.state in (ViewState.OPENING, ViewState.LIVE)
+        return self.state in _USABLE
 
     @property
     def agreed(self) -> RangeSet:

@@ -71,8 +71,10 @@ def _may_send(stream: ClientStream, view: ReplicaView, path: ClientPath) -> bool
 
 def drop_laggards(stream: ClientStream) -> None:
     """A helper that lags more than the window is dropped, the anchor never (DESIGN §5)."""
+    if stream.log.is_recruitable:
+        return
     limit = max(stream.context.config.replay_limit_bytes, MIN_UPSTREAM_BUFFER_BYTES)
-    if stream.log.is_recruitable or stream.log.held_bytes <= limit:
+    if stream.log.held_bytes <= limit:
         return
     for view in stream.helpers():
         if stream.log.end - view.received > limit and stream.anchor is not None and stream.anchor.is_usable:
@@ -81,16 +83,19 @@ def drop_laggards(stream: ClientStream) -> None:
 
 def acknowledge(stream: ClientStream) -> None:
     """Queue ACKs where floor or credit moved enough (both are absolute, repeats are harmless)."""
-    window = stream.credit - stream.down.delivered
+    credit, down = stream.credit, stream.down
+    window, floor = credit - down.delivered, down.floor
     for view in stream.usable_views():
-        held = window if view.cap_bytes is None else min(window, view.cap_bytes)
-        step = max(1, held // ACK_PARTS, min(ACK_BLOCKS * stream.down.block_bytes, held // 4))
-        path = view.control_path()
-        if path is None or not view.open_sent:
+        if not view.open_sent:
             continue
-        moved = floor_for(stream, view) - view.floor_told
-        if stream.credit - view.credit_told >= step or moved >= max(1, step):
-            tell_credit(stream, view, path)
+        held = window if view.cap_bytes is None else min(window, view.cap_bytes)
+        step = max(1, held // ACK_PARTS, min(ACK_BLOCKS * down.block_bytes, held // 4))
+        # What may be told never passes the floor itself, which is known without a search.
+        has_moved = floor - view.floor_told >= step and floor_for(stream, view) - view.floor_told >= step
+        if has_moved or credit - view.credit_told >= step:
+            path = view.control_path()
+            if path is not None:
+                tell_credit(stream, view, path)
 
 
 def tell_credit(stream: ClientStream, view: ReplicaView, path: ClientPath) -> None:

@@ -9,7 +9,6 @@ from kwik.config import Config
 from kwik.errors import ErrorCode, KwikError, LocalProtocolError
 from kwik.kdp import answers, failover, granting, pending, sending, takeover
 from kwik.kdp.actions import Flushed, StreamSent, WakePath
-from kwik.kdp.facts import PathFacts
 from kwik.kdp.flow import MemoryPool
 from kwik.kdp.path import ClientPath
 from kwik.kdp.replica_view import ViewState
@@ -253,11 +252,6 @@ class DataSession:
             path.is_draining |= path.instance == instance
         self.touch_all()
 
-    def set_facts(self, path: PathId, facts: PathFacts | None, now: Instant) -> None:
-        """Fresh facts of a path."""
-        if path in self.paths:
-            self.paths[path].on_facts(facts, now)
-
     # -- frames ----------------------------------------------------------------------------------------------------
 
     def on_frame(self, path: PathId, frame: ServerFrame, now: Instant) -> None:
@@ -357,10 +351,11 @@ class DataSession:
         """Every touched stream acts: places, credits, plans, fails over, tells its application."""
         self.settle_lit(now)
         self._judge_silence(now)
-        if self._marked.touched and self._marked.hungry:
+        touched, hungry = self._marked.touched, self._marked.hungry
+        if touched and hungry and not hungry.keys() <= touched.keys():
             # Room on a path is shared: what one stream has freed another may be waiting for.
             rooms = granting.paths_with_room(self.admitted(), self.config, now)
-            self._marked.touched |= {k: None for k in self._marked.hungry if granting.may_go_on(self.streams[k], rooms)}
+            touched |= {k: None for k in hungry if granting.may_go_on(self.streams[k], rooms)}
         for _ in range(4):
             if not self._marked.touched:
                 break
@@ -369,7 +364,8 @@ class DataSession:
                 stream = self.streams.get(key)
                 if stream is not None:
                     self._act(stream, now)
-        self._check_flushes()
+        if self._flushes:
+            self._check_flushes()
 
     def _act(self, stream: ClientStream, now: Instant) -> None:
         if stream.phase is Phase.PENDING:
@@ -381,7 +377,7 @@ class DataSession:
             granting.plan(stream, now)
             sending.acknowledge(stream)
             sending.drop_laggards(stream)
-            stream.down.prune(list(stream.views.values()))
+            stream.down.prune(stream.views.values())
             stream.discard(now)
             stream.finish_if_settled()
             stream.tell_readable(now)
@@ -395,7 +391,8 @@ class DataSession:
             self._marked.hungry[stream.key] = None
         else:
             self._marked.hungry.pop(stream.key, None)
-        stream.next_due = min((at for at in self._stream_dues(stream) if at > self._clock.seen), default=None)
+        seen = self._clock.seen
+        stream.next_due = min([at for at in self._stream_dues(stream) if at is not None and at > seen], default=None)
 
     def _place(self, stream: ClientStream, now: Instant) -> None:
         """OPEN goes to exactly one server: the best admitted one, or the first that ever became writable."""
@@ -445,7 +442,7 @@ class DataSession:
         if self.order_counts.get(path.id):
             for stream in self.streams.values():
                 # Orders of one path come due in the order in which they were given: the first that is owed decides.
-                for order in stream.down.book.on_path(path.id):
+                for order in stream.down.book.under_way(path.id):
                     view, start = stream.views.get(order.replica), order.remaining.start
                     if view is not None and start is not None and view.produced > start:
                         due = order.first_due if due is None else min(due, order.first_due)
@@ -497,31 +494,28 @@ class DataSession:
 
     def deadline(self) -> Instant | None:
         """When on_timeout is due next."""
-        due: list[Instant] = []
-        for path in self._admitted.values():
-            at = None if path.is_silent else path.silent_due
-            if at is not None:
-                due.append(at)
+        due = [path.silent_due for path in self._admitted.values() if not path.is_silent]
+        due += [stream.next_due for stream in self.streams.values()]
         if self._clock.all_silent_since is not None:
             due.append(self._clock.all_silent_since + BLAME_WAIT_S)
         if self._clock.lag_until is not None:
             due.append(self._clock.lag_until)
-        due += [stream.next_due for stream in self.streams.values() if stream.next_due is not None]
         # An instant that on_timeout has seen is over; one that has merely passed is still due.
-        later = [at for at in due if at > self._clock.seen]
-        return min(later, default=None)
+        seen = self._clock.seen
+        return min([at for at in due if at is not None and at > seen], default=None)
 
     def _wanted(self, stream: ClientStream) -> int:
         """How many distinct servers the stream could use; those that are of no use to it do not count."""
-        usable = {view.instance for view in stream.usable_views()}
-        spent = sum(
-            path.instance is not None and path.instance not in usable and pending.is_tried(stream, path.instance)
+        usable = [view.instance for view in stream.usable_views()]
+        spent = [
+            path
             for path in self._admitted.values()
-        )
-        return failover.replicas_wanted(stream) + spent
+            if path.instance is not None and path.instance not in usable and pending.is_tried(stream, path.instance)
+        ]
+        return failover.replicas_wanted(stream) + len(spent)
 
-    def _stream_dues(self, stream: ClientStream) -> list[Instant]:
-        dues = [
+    def _stream_dues(self, stream: ClientStream) -> list[Instant | None]:
+        dues: list[Instant | None] = [
             granting.late_head_at(stream),
             granting.patience_ends_at(stream),
             stream.end_due(),
@@ -530,16 +524,17 @@ class DataSession:
             self.wants.ends_at(stream.key),
             failover.candidacy_ends_at(stream),
         ]
-        if stream.takeover.changed_at is not None:
-            dues.append(stream.takeover.changed_at + takeover.HOLD_S)
-        if stream.takeover.stood_since is not None:
-            dues.append(stream.takeover.stood_since[1] + failover.WITHHELD_PARTS * self.config.recovery_time_s)
-            dues.append(stream.takeover.stood_looked_at + failover.MIN_STUCK_S)
+        change = stream.takeover
+        if change.changed_at is not None:
+            dues.append(change.changed_at + takeover.HOLD_S)
+        if change.stood_since is not None:
+            dues.append(change.stood_since[1] + failover.WITHHELD_PARTS * self.config.recovery_time_s)
+            dues.append(change.stood_looked_at + failover.MIN_STUCK_S)
         if stream.recovering_since is not None:
             dues.append(stream.recovering_since + self.config.recovery_time_s)
         if stream.phase in (Phase.PENDING, Phase.RECOVERING):
             dues.append(max(self._clock.seen, stream.began_at) + RETRY_S)
-        return [at for at in dues if at is not None]
+        return dues
 
     # -- room ------------------------------------------------------------------------------------------------------
 

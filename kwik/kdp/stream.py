@@ -214,7 +214,22 @@ class ClientStream:
 
     def helpers(self) -> list[ReplicaView]:
         """Usable replicas other than the anchor."""
-        return [view for view in self.views.usable() if view is not self.anchor]
+        return self.views.others(self.anchor)
+
+    def most_produced(self) -> Offset:
+        """What the usable replica that is ahead of the others has produced."""
+        most = 0
+        for view in self.views.usable():
+            most = view.produced if view.produced > most else most
+        return most
+
+    def longest_rtt_s(self) -> float:
+        """Of all paths that its usable replicas have and that speak; 0 if there are none."""
+        longest_s = 0.0
+        for view in self.views.usable():
+            for path in view.live_paths():
+                longest_s = path.rtt_s if path.rtt_s > longest_s else longest_s
+        return longest_s
 
     def own_mark(self) -> Mark:
         """The mark of bytes written now (SPEC §5.9)."""
@@ -296,7 +311,8 @@ class ClientStream:
 
     def tell_readable(self, now: Instant) -> None:
         """Say PortReadable when there is something to read and it was not said already."""
-        if self.is_over or self.app.closed or self.app.readable_told:
+        app = self.app
+        if app.readable_told or app.closed or self.is_over:
             return
         if self.down.peek(self.anchor, self.takeover.stop_at(self.down.delivered)) is not None or self.may_end(now):
             self.app.readable_told = True

@@ -6,8 +6,8 @@ exactly the offset at which delivery stands has matched the client's own pair.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from kwik.kdp.digest import Pair
 from kwik.kdp.replica_view import ReplicaView, ViewState
@@ -144,8 +144,7 @@ def best_candidate(
     return max(able, key=merit, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """How fast a replica's best path is: its rate, its smoothed RTT, and how long what it owes will last."""
 
     rate_bytes_s: float
@@ -163,9 +162,9 @@ class Pace:
 
 def pace_of(view: ReplicaView, now: Instant) -> Pace | None:
     """None if its path was not measured."""
-    path = next(iter(view.live_paths()), None)
-    rate = None if path is None else path.rate_bytes_s(now)
-    return None if path is None or not rate else Pace(rate, path.rtt_s, path.outstanding_bytes / rate)
+    live = view.live_paths()
+    rate = live[0].rate_bytes_s(now) if live else None
+    return Pace(rate, live[0].rtt_s, live[0].outstanding_bytes / rate) if rate else None
 
 
 def is_leaving(view: ReplicaView) -> bool:

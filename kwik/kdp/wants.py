@@ -33,7 +33,7 @@ class Wants:
 
     def most(self) -> int:
         """What the neediest stream could use; 0 if there is none."""
-        return max((servers for servers, _ in self._needs.values()), default=0)
+        return max([servers for servers, _ in self._needs.values()], default=0)
 
     def ends_at(self, stream: int) -> Instant | None:
         """When the stream's need must be looked at again; None if it is what counts."""

@@ -186,9 +186,9 @@ class Host:
             raise MachineFault(f"{self.name}: no end of actions in one turn, at {self.clock.now:.6f} s")
         if self.is_fed:
             self._arm()
-            self.is_fed = False
         self._in_turn = False
         self.after_turn()
+        self.is_fed = False
 
     def _flush(self) -> bool:
         """Let the ends send what they have; True if that has made room where some was missing."""

@@ -44,11 +44,11 @@ class PathRules:
     """Pipe bytes in one packet."""
     idle_timeout_s: float = 30.0
     handshake_timeout_s: float = 10.0
+    overhead_bytes: int = field(init=False)
+    """What a packet adds, in the proportion of real ones; an acknowledgement alone is one of these."""
 
-    @property
-    def overhead_bytes(self) -> int:
-        """What a packet adds, in the proportion of real ones; an acknowledgement alone is one of these."""
-        return max(1, self.packet_bytes // 32)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "overhead_bytes", max(1, self.packet_bytes // 32))
 
 
 Chunk = tuple[int, int, bytes]
@@ -218,7 +218,6 @@ class PathEnd:
         self.last_packet_at: Instant | None = None
         self._out = out
         self._rules = rules
-        self._overhead_bytes = rules.overhead_bytes
         self._receiver = Receiver()
         self._timers = [False, False, False]
         self._idle_from = clock.now
@@ -343,7 +342,7 @@ class PathEnd:
         self._facts = None
         waited_bytes = sender.unsent_bytes
         chunks = sender.fill_packet()
-        size = self._overhead_bytes + waited_bytes - sender.unsent_bytes
+        size = self._rules.overhead_bytes + waited_bytes - sender.unsent_bytes
         acks, delay_s = self._receiver.take_acks(now)
         packet = Packet(sender.next_number, now, size, chunks, pings, acks, delay_s)
         sender.next_number += 1
@@ -369,7 +368,7 @@ class PathEnd:
     def _send_acks(self) -> None:
         acks, delay_s = self._receiver.take_acks(self.clock.now)
         if acks and not self.is_over:
-            size = 2 * self._overhead_bytes
+            size = 2 * self._rules.overhead_bytes
             self._transmit(size, PathEnd._receive, Packet(-1, self.clock.now, size, [], (), acks, delay_s))
 
     def _say_closed(self) -> None:
@@ -377,7 +376,7 @@ class PathEnd:
         if self._last_words is not None and self._last_words[1] < MOST_REPEATED_WORDS:
             text, count = self._last_words
             self._last_words = (text, count + 1)
-            self._transmit(2 * self._overhead_bytes, PathEnd.finish, text)
+            self._transmit(2 * self._rules.overhead_bytes, PathEnd.finish, text)
 
     # ------------------------------------------------------------ receiving
 

@@ -66,7 +66,7 @@ class Watch:
 
     def after_client_turn(self, world: World) -> None:
         """Look at what changes slowly; at the anchors every time if not all servers say the same."""
-        if world.has_liars:
+        if world.has_liars and world.client.is_fed:
             self._note_anchors(world)
         self._turns += 1
         if self._turns % SAMPLE_EVERY:

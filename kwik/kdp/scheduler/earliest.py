@@ -26,30 +26,34 @@ class Earliest:
         if len(lanes) == 1 and lanes[0].eligible is None:
             _fill(lanes[0], blocks, block_bytes)
             return
-        charged = dict.fromkeys(range(len(lanes)), 0)
+        charged = [0] * len(lanes)
+        if not _have_room(lanes, block_bytes):
+            return
         for start, stop in blocks:
             for block in range(start, stop):
-                if not any(lane.has_room(block_bytes) for lane in lanes):
+                if self._place(block, lanes, charged, block_bytes) and not _have_room(lanes, block_bytes):
                     return
-                self._place(block, lanes, charged, block_bytes)
 
-    def _place(self, block: int, lanes: list[Lane], charged: dict[int, int], block_bytes: int) -> None:
+    def _place(self, block: int, lanes: list[Lane], charged: list[int], block_bytes: int) -> bool:
+        """True if a lane has taken the block."""
         best = self._soonest(block, lanes, charged, block_bytes)
         if best is None:
-            return
+            return False
         lane = lanes[best]
-        if lane.may(block) and lane.has_room(block_bytes) and not charged[best]:
+        if not charged[best] and lane.has_room(block_bytes) and lane.may(block):
             lane.assigned.append(block)
             lane.queued_bytes += block_bytes
-        else:
-            charged[best] += block_bytes
+            return True
+        charged[best] += block_bytes
+        return False
 
-    def _soonest(self, block: int, lanes: list[Lane], charged: dict[int, int], block_bytes: int) -> int | None:
+    def _soonest(self, block: int, lanes: list[Lane], charged: list[int], block_bytes: int) -> int | None:
         """Where the block would be complete first, announcements that are on their way included."""
         best: int | None = None
         best_eta = 0.0
+        uncertain_bytes = UNCERTAINTY * block_bytes
         for index, lane in enumerate(lanes):
-            eta = lane.eta_s(block_bytes) + (charged[index] + UNCERTAINTY * block_bytes) / lane.rate_bytes_s
+            eta = lane.eta_s(block_bytes) + (charged[index] + uncertain_bytes) / lane.rate_bytes_s
             if not lane.may(block):
                 if not lane.expects(block):
                     continue
@@ -57,6 +61,10 @@ class Earliest:
             if best is None or eta < best_eta:
                 best, best_eta = index, eta
         return best
+
+
+def _have_room(lanes: list[Lane], block_bytes: int) -> bool:
+    return any(lane.has_room(block_bytes) for lane in lanes)
 
 
 def _fill(lane: Lane, blocks: Iterable[Range], block_bytes: int) -> None:

@@ -102,7 +102,8 @@ class SessionRig:
             "lost_packets": 0,
         }
         self._facts[path] = PathFacts(**(values | changes))
-        self.session.set_facts(path, self._facts[path], self.now)
+        if (state := self.session.paths.get(path)) is not None:
+            state.on_facts(self._facts[path], self.now)
 
     def hush(self, path: PathId) -> None:
         """The path owes an acknowledgement and goes silent; others speak. Time goes on a little."""

@@ -38,7 +38,9 @@ FACTS = PathFacts(
 
 
 def make(facts: PathFacts | None = FACTS) -> ClientPath:
-    return ClientPath(PathId(1), facts=facts)
+    path = ClientPath(PathId(1))
+    path.on_facts(facts, NOW)
+    return path
 
 
 class TestOutstanding:

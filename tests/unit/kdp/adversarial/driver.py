@@ -252,7 +252,8 @@ class Net:
 
     def _look(self, link: Link) -> None:
         facts = PathFacts(link.last_packet_at, link.stuck_since, RTT_S, 0.001, RTT_S, RTT_S, 0.0, 0, 1 << 20, 0, 0)
-        self.session.set_facts(link.id, facts, self.now)
+        if (path := self.session.paths.get(link.id)) is not None:
+            path.on_facts(facts, self.now)
 
     def _exchange(self, link: Link) -> bool:
         for pipe, data in self.session.room(link.id, 65536, self.now):
