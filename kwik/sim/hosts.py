@@ -73,7 +73,9 @@ class Host:
         self._touched: dict[PathEnd, None] = {}
         """Ends that may send: something came, a timer fired, or the core has woken them."""
         self._starved: list[PathEnd] = []
-        """Ends that wanted more room than there was."""
+        """Ends that wanted more room than there was, when they were last looked at in this turn."""
+        self._unserved: set[PathEnd] = set()
+        """Ends whose core has not got all the room that it wants; only for membership."""
         self.is_fed = False
         """Whether the core was told anything in this turn."""
 
@@ -174,12 +176,14 @@ class Host:
     def _take_turn(self) -> None:
         """Perform, give room, flush, arm the timer. As in the engine, only ends that were touched or woken get room."""
         self._in_turn = True
+        has_news = True
         for rounds in range(MOST_ROUNDS):
             has_acted = self.is_fed and self._perform_all()
             # Whoever wants room anew says so by an action.
-            has_given = self._give_room()
+            has_given = (has_acted or has_news) and self._give_room()
             self.is_fed |= has_given
-            if not has_acted and not has_given and not self._flush():
+            has_news = not has_acted and not has_given and self._flush()
+            if not has_acted and not has_given and not has_news:
                 self.most_rounds = max(self.most_rounds, rounds)
                 break
         else:
@@ -259,19 +263,29 @@ class Host:
         self._starved.clear()
         if not self._touched:
             return False
-        core, now = self.core, self.clock.now
         has_given = False
         for end in self._in_order(self._touched):
-            while core.wants_room(end.path):
-                if not end.has_room():
-                    self._starved.append(end)
-                    break
-                pieces = core.on_room(end.path, end.room(), now)
-                if not pieces:
-                    break
-                has_given = True
-                for pipe, data in pieces:
-                    end.write(pipe, self.altered(end.path, pipe, data))
+            # A core that was told nothing wants what it wanted before, no more.
+            if self.is_fed or end in self._unserved:
+                has_given |= self._serve(end)
+        return has_given
+
+    def _serve(self, end: PathEnd) -> bool:
+        core, path, now = self.core, end.path, self.clock.now
+        has_given = False
+        self._unserved.discard(end)
+        while core.wants_room(path):
+            if not end.has_room():
+                self._starved.append(end)
+                self._unserved.add(end)
+                break
+            pieces = core.on_room(path, end.room(), now)
+            if not pieces:
+                self._unserved.add(end)
+                break
+            has_given = True
+            for pipe, data in pieces:
+                end.write(pipe, self.altered(path, pipe, data))
         return has_given
 
     def _in_order(self, touched: dict[PathEnd, None]) -> list[PathEnd]:
