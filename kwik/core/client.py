@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kwik.core.actions import Action, PortReadable, SessionIdle, WakePath
@@ -131,7 +132,7 @@ class ClientCore:
             return
         self._tick(now, light=True)
         try:
-            reader.feed(pipe, data, lambda received: self._on_received(path, received))
+            reader.feed(pipe, data, partial(self._on_received, path))
         except RemoteProtocolError as error:
             self._on_breach(path, error, now)
 

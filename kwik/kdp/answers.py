@@ -33,16 +33,17 @@ def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: Da
     Raises LocalProtocolError (UNAUTHORISED_DATA) if no order covers them.
     """
     size, floor, book = len(piece.payload), stream.down.floor, stream.down.book
+    offset, payload = piece.offset, piece.payload
     path.on_data(size, now)
     view.first_data_at = now if view.first_data_at is None else view.first_data_at
     view.last_data_at = now
-    # What is delivered is owed no longer, yet may still be on its way.
-    late = min(size, max(0, floor - piece.offset))
-    if late:
+    if offset < floor:
+        # What is delivered is owed no longer, yet may still be on its way.
+        late = min(size, floor - offset)
         stream.counters.duplicate_bytes += late
-    if late == size:
-        return False
-    offset, payload = piece.offset + late, piece.payload[late:]
+        if late == size:
+            return False
+        offset, payload = offset + late, payload[late:]
     if path.id in view.dropped_paths and not book.remaining_of(path.id, view.number, piece.order):
         stream.counters.duplicate_bytes += len(payload)
         return False
@@ -52,8 +53,10 @@ def on_data(stream: ClientStream, view: ReplicaView, path: ClientPath, piece: Da
     # The first bytes behind what is delivered start the clocks of the head of the line.
     is_first = view.produced <= stream.down.delivered
     view.produced = max(view.produced, piece.offset + size)
-    settled = [judge(stream, block) for block in stream.down.add(view, stream.anchor, offset, payload)]
-    return any(settled) or done or is_first
+    has_settled = False
+    for block in stream.down.add(view, stream.anchor, offset, payload):
+        has_settled |= judge(stream, block)
+    return has_settled or done or is_first
 
 
 def judge(stream: ClientStream, block: int) -> bool:

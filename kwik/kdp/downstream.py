@@ -95,11 +95,14 @@ class Downstream:
         if anchor is None:
             return None
         block, start = divmod(self.delivered, self.block_bytes)
+        copies = self.parts.copies(block)
+        if not copies:
+            return None
         length = self._length(block, anchor)
         if stop_at is not None:
             length = min(length, max(start, stop_at - block * self.block_bytes))
-        for copy in self.parts.copies(block):
-            end = min(copy.filled, length)
+        for copy in copies:
+            end = copy.filled if copy.filled < length else length
             if end > start and self._is_deliverable(block, copy, anchor):
                 self._source = copy.source
                 return memoryview(copy.data)[start:end]

@@ -111,8 +111,10 @@ class OrderBook:
         order.remaining.subtract(offset, offset + size)
         for block in range(offset // self.block_bytes, (offset + size - 1) // self.block_bytes + 1):
             self._unlink_if_done(order, block)
-        self._drop_if_done(order)
-        return not order.remaining
+        if order.remaining:
+            return False
+        self._forget(order)
+        return True
 
     def settle(self, block: int) -> list[Order]:
         """The block is held or delivered; returns the orders that still bring copies of it."""

@@ -278,14 +278,14 @@ class DataSession:
             if path in view.dropped_paths:
                 return
             raise LocalProtocolError(f"replica {number} is not bound to this path", field="replica")
-        self.hints.is_rebound |= isinstance(what, frames.Attached)
         if isinstance(what, DataPiece):
             self._marked.lit[stream.key] = None
             if answers.on_data(stream, view, state, what, now) or state.is_silent:
-                self.touch(stream)
+                self._marked.touched[stream.key] = None
         else:
+            self.hints.is_rebound |= isinstance(what, frames.Attached)
             answers.on_frame(stream, view, state, what, now)
-            self.touch(stream)
+            self._marked.touched[stream.key] = None
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
@@ -341,6 +341,8 @@ class DataSession:
 
     def settle_lit(self, now: Instant) -> None:
         """Streams to which bytes came and nothing else: their applications are told, no decision is due."""
+        if not self._marked.lit:
+            return
         lit, self._marked.lit = self._marked.lit, {}
         for key in lit:
             stream = self.streams.get(key)
@@ -357,9 +359,10 @@ class DataSession:
             rooms = granting.paths_with_room(self.admitted(), self.config, now)
             touched |= {k: None for k in hungry if granting.may_go_on(self.streams[k], rooms)}
         for _ in range(4):
-            if not self._marked.touched:
+            touched = self._marked.touched
+            if not touched:
                 break
-            touched, self._marked.touched = self._marked.touched, {}
+            self._marked.touched = {}
             for key in touched:
                 stream = self.streams.get(key)
                 if stream is not None:
@@ -575,7 +578,8 @@ class DataSession:
     def _upstream(self, path: ClientPath, size: int) -> list[tuple[int, bytes]]:
         pieces: list[tuple[int, bytes]] = []
         pairs = [(s, v) for s in self.streams.values() for v in s.usable_views() if path.id in v.paths]
-        pairs.sort(key=lambda pair: pair[0].anchor is not pair[1])
+        if len(pairs) > 1:
+            pairs.sort(key=lambda pair: pair[0].anchor is not pair[1])
         for stream, view in pairs:
             while size > sending.UPSTREAM_HEAD_BYTES:
                 frame = sending.upstream_frame(stream, view, path, size)

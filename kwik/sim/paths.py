@@ -439,7 +439,8 @@ class PathEnd:
                 break
             if number < newest.number:
                 lost.append(number)
-        self._repeat(lost)
+        if lost:
+            self._repeat(lost)
 
     def _repeat(self, numbers: list[int]) -> None:
         sender = self.sender
