@@ -61,13 +61,16 @@ class MemoryPool:
 
     def grow(self, holder: Hashable, wanted_bytes: int) -> int:
         """Reserve up to `wanted_bytes` in all, as far as the sharing rule lets; returns what the holder has now."""
-        if holder in self._guarantees:
-            grown = self._grown.get(holder, 0)
-            missing = wanted_bytes - self._guarantees[holder] - grown
-            if missing > 0:
-                # grown + growth <= room - growth: what the holder gets never exceeds what is left.
-                self._set(holder, grown + min(missing, max(0, (self.room_bytes - grown) // 2)))
-        return self.held_by(holder)
+        guarantee = self._guarantees.get(holder)
+        if guarantee is None:
+            return self.held_by(holder)
+        grown = self._grown.get(holder, 0)
+        missing = wanted_bytes - guarantee - grown
+        if missing > 0:
+            # grown + growth <= room - growth: what the holder gets never exceeds what is left.
+            grown = grown + min(missing, max(0, (self.room_bytes - grown) // 2))
+            self._set(holder, grown)
+        return guarantee + grown
 
     def shrink(self, holder: Hashable, to_bytes: int) -> None:
         """Give back what is above `to_bytes`; the guarantee stays."""

@@ -306,7 +306,9 @@ def _issue(stream: ClientStream, lane: Lane, blocks: list[int], now: Instant, *,
 
 
 def _as_ranges(blocks: list[int]) -> list[tuple[int, int]]:
-    return [(start, stop - start) for start, stop in RangeSet(runs_of(blocks))]
+    runs = runs_of(blocks)
+    # One run needs no sorting, and is what there is most often.
+    return [(start, stop - start) for start, stop in (runs if len(runs) == 1 else RangeSet(runs))]
 
 
 def _rebalance(stream: ClientStream, lanes: list[Lane], now: Instant) -> None:
