@@ -355,6 +355,11 @@ class ClientCore:
         stream = self._data.streams.get(key) or self._data.ended.get(key)
         return None if stream is None else _stats(stream)
 
+    def anchor_of(self, key: PortKey) -> str:
+        """Id of the server that is a stream's anchor, as in its stats; empty while that is not known."""
+        stream = self._data.streams.get(key) or self._data.ended.get(key)
+        return "" if stream is None else _anchor_id(stream)
+
     def _path_view(self, path: PathId, now: Instant) -> PathSnapshot:
         state, reason = self._control.state_of(path)
         address, instance = self._control.address_of(path), self._control.instance_of(path)
@@ -506,12 +511,17 @@ class ClientCore:
             self._actions.append(SessionIdle())
 
 
+def _anchor_id(stream: ClientStream) -> str:
+    anchor = stream.anchor
+    return anchor.instance.id if anchor is not None and anchor.instance is not None else ""
+
+
 def _stats(stream: ClientStream) -> StreamStats:
     anchor = stream.anchor
     return StreamStats(
         stream=stream.key,
         state=stream.phase.name.lower(),
-        anchor=anchor.instance.id if anchor is not None and anchor.instance is not None else "",
+        anchor=_anchor_id(stream),
         epoch=stream.epoch,
         delivered_bytes=stream.down.delivered,
         produced_bytes=anchor.produced if anchor is not None else 0,

@@ -86,7 +86,7 @@ def acknowledge(stream: ClientStream) -> None:
     credit, down = stream.credit, stream.down
     window, floor = credit - down.delivered, down.floor
     for view in stream.usable_views():
-        if not view.open_sent:
+        if not view.open_sent or (credit == view.credit_told and floor == view.floor_told):
             continue
         held = window if view.cap_bytes is None else min(window, view.cap_bytes)
         step = max(1, held // ACK_PARTS, min(ACK_BLOCKS * down.block_bytes, held // 4))

@@ -28,7 +28,7 @@ from kwik.sim.server_port import ServerPort
 from kwik.types import Instant, PathId
 
 if TYPE_CHECKING:
-    from kwik.kdp.snapshots import PathSnapshot, ReplicaSnapshot, StreamStats
+    from kwik.kdp.snapshots import PathSnapshot, ReplicaSnapshot
 
 CONNECT_S: Final = 0.0002
 """What it takes a server to reach its application."""
@@ -43,7 +43,7 @@ class ClientSide(Core, Protocol):
     def dial(self, now: Instant, *, replicas: int = 1) -> PortKey: ...
     def close(self, now: Instant) -> None: ...
     def path_views(self, now: Instant) -> Sequence[PathSnapshot]: ...
-    def stream_stats(self, key: PortKey, now: Instant) -> StreamStats | None: ...
+    def anchor_of(self, key: PortKey) -> str: ...
 
 
 class ServerSide(Core, Protocol):

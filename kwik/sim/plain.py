@@ -19,7 +19,7 @@ from kwik.kcp.sighting import Sighting
 from kwik.types import Instant, PathId
 
 if TYPE_CHECKING:
-    from kwik.kdp.snapshots import PathSnapshot, ReplicaSnapshot, StreamStats
+    from kwik.kdp.snapshots import PathSnapshot, ReplicaSnapshot
 
 MOST_AHEAD: Final = 1 << 20
 """Bytes that an application may write ahead of the path."""
@@ -245,8 +245,8 @@ class PlainClient(PlainCore):
     def path_views(self, now: Instant) -> Sequence[PathSnapshot]:
         return ()
 
-    def stream_stats(self, key: PortKey, now: Instant) -> StreamStats | None:
-        return None
+    def anchor_of(self, key: PortKey) -> str:
+        return ""
 
 
 class PlainServer(PlainCore):

@@ -178,10 +178,8 @@ class World:
         app = next((app for app in self.client.streams if app.number == number), None)
         if app is None:
             return None
-        stats = self.client.side.stream_stats(app.key, self.clock.now)
-        ids = [share.server_id for share in stats.shares if share.role == "anchor"] if stats is not None else []
-        if ids and ids[0]:
-            return next((place for place in self.places if place.name == ids[0]), None)
+        if name := self.client.side.anchor_of(app.key):
+            return next((place for place in self.places if place.name == name), None)
         return next((place for place in self.places if place.host.instances), None)
 
 

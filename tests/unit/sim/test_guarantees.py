@@ -162,7 +162,7 @@ def test_the_anchor_of_a_stream_is_looked_up_by_its_number(monkeypatch):
     world = World(Scenario(servers=(server(),), streams=streams), PlainCores()).run().world
     assert [app.number for app in world.client.streams] == [0, 2, 1]
     asked: list[int] = []
-    monkeypatch.setattr(world.client.side, "stream_stats", lambda key, now: asked.append(key))
+    monkeypatch.setattr(world.client.side, "anchor_of", asked.append)
     for app in world.client.streams:
         world.anchor_place(app.number)
     assert asked == [app.key for app in world.client.streams]
