@@ -96,6 +96,13 @@ class DeliveryRate:
             self._close_interval(self._interval_start, last)
         self._bytes += n_bytes
 
+    def on_gap(self, gap_s: float) -> None:
+        """Nobody could have taken bytes for so long: the clock stood still, and the sample that spans it is dropped."""
+        self._interval_start, self._last, self._bytes = None, None, 0
+        if self._spell_start is not None:
+            self._spell_start += gap_s
+            self._idle_total_s += gap_s
+
     def on_idle(self, now: Instant) -> None:
         """The path owes nothing any more. Without effect if it did not owe anything."""
         if self._spell_start is None:

@@ -195,8 +195,10 @@ class Control(PathTable):
             self._close(record, ErrorCode.NO_ERROR, "the session is closed", now)
         self._settle(now)
 
-    def on_timeout(self, now: Instant) -> None:
-        """The deadline has passed. Lateness is taken for our own, see `Health`."""
+    def on_timeout(self, now: Instant, *, slept: bool = False) -> None:
+        """The deadline has passed. Lateness is taken for our own (`Health`); who has slept asks every path at once."""
+        for record in self._table.values() if slept else ():
+            self._health.on_doubt(record.path, now)
         self._candidates.registry.on_timeout(now)
         self._health.on_timeout(now)
         self._recovery.on_timeout(now)

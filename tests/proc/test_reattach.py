@@ -15,7 +15,7 @@ import pytest
 import kwik
 from tests.proc.harness import Child, until
 from tests.proc.harness_content import content
-from tests.proc.harness_faults import FAULTS, PAUSE_S, Hit, by_role, retried, wait_all_owe
+from tests.proc.harness_faults import FAULTS, PAUSE_S, Hit, by_role, patience, retried, wait_all_owe
 from tests.proc.harness_stage import Reading, Server, Stage, request_line, stats_of
 
 SIZE = 4_000_000
@@ -106,7 +106,7 @@ def test_an_upstream_goes_on_on_a_new_path(stage: Stage) -> None:
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
 @pytest.mark.timeout(120)
 def test_a_client_sleeps(stage: Stage, slept_s: float, idle_s: float, replicated: bool) -> None:
-    """SIGSTOP in mid-stream for longer than a path's idle time-out: new paths attach to the same replicas."""
+    """SIGSTOP in mid-stream for longer than a path's idle time-out: new paths attach to the same replicas, at once."""
     for _ in range(2):
         stage.server(link=LINK, replicated=replicated)
     client = stage.client(idle_timeout_s=idle_s, keepalive_s=idle_s / 5, replicas=2)
@@ -119,8 +119,18 @@ def test_a_client_sleeps(stage: Stage, slept_s: float, idle_s: float, replicated
     with pytest.raises(AssertionError, match="did not say"):
         client.wait("read", limit_s=slept_s)  # this is the sleep: nothing can come
     client.go_on()
+    ends_at = time.monotonic() + patience(PAUSE_S)
     old = {path["path"] for path in before["paths"]}
-    until(lambda: attached(client, before["stats"]["anchor"], old), "a new path leads to the anchor")
+    until(
+        lambda: attached(client, before["stats"]["anchor"], old),
+        "a new path leads to the anchor",
+        ends_at - time.monotonic(),
+    )
+    until(
+        lambda: client.ask("report", stream=0)["delivered"]["0"] >= SIZE // 2,
+        "the stream goes on as far as its servers may send",
+        ends_at - time.monotonic(),
+    )
     for server in stage.servers:
         server.open()
     over = client.wait("read", limit_s=30)
