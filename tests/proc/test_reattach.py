@@ -140,6 +140,23 @@ def test_a_client_sleeps(stage: Stage, slept_s: float, idle_s: float, replicated
     assert streams in ([[0, 1]] if not replicated else [[0, 1], [1, 1]])
 
 
+def test_a_client_sleeps_for_longer_than_its_replica_lingers(stage: Stage) -> None:
+    """Its server has forgotten the stream: that is said at once, and what to do."""
+    server = stage.server(link=LINK, replicated=False, config={"linger_s": 0.5})
+    client = stage.client(idle_timeout_s=1.0, keepalive_s=0.2)
+    line = request_line("sleep", SIZE, holds=[SIZE // 2])
+    client.ask("dial", count=1, servers=[server.address], line=line.decode())
+    client.ask("read", stream=0)
+    awake_and_owed(client)
+    client.stop()
+    with pytest.raises(AssertionError, match="did not say"):
+        client.wait("read", limit_s=4.0)
+    client.go_on()
+    over = client.wait("read", limit_s=patience(PAUSE_S))
+    assert over["error"].startswith("StreamReset")
+    assert "dial again" in over["error"]
+
+
 def awake_and_owed(client: Child) -> dict[str, Any]:
     """The client's picture at a moment when it has read something and is owed more by the anchor."""
     seen: list[dict[str, Any]] = []

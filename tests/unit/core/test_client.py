@@ -482,6 +482,9 @@ class TestSleep:
         stream = house.client._data.streams[key]
         stream.recovering_since = since = house.now - 21.0
         for _ in range(3):
+            # What was due before stays due until a timer looks.
+            stream.next_due = house.client._data._clock.seen + 0.001
+            house.client.deadline()
             house.client.on_app_bytes(key, b"x", house.now)
             house.client.deadline()
         assert stream.recovering_since is not None
