@@ -69,8 +69,8 @@ class DeliveryRate:
             raise ValueError(f"round trip of {round_s} s: give a length of time")
         self._round_s = round_s
 
-    def on_busy(self, now: Instant) -> None:
-        """The path owes bytes from now on. Without effect if it did already."""
+    def on_busy(self, now: Instant, *, since: Instant | None = None) -> None:
+        """The path owes bytes from now on; `since`: it began at some time after that. No effect if it did already."""
         if self._spell_start is not None:
             return
         if self._idle_since is not None:
@@ -78,7 +78,7 @@ class DeliveryRate:
             self._is_aged |= idle_s > self._stale_after_s
             self._idle_total_s += idle_s
         self._idle_since = None
-        self._spell_start, self._spell_bytes = now, 0
+        self._spell_start, self._spell_bytes = now if since is None else since, 0
         self._interval_start, self._last, self._bytes = None, None, 0
 
     def on_delivered(self, n_bytes: int, now: Instant) -> None:
@@ -95,6 +95,13 @@ class DeliveryRate:
             # Not before all that arrived at one instant is counted: a packet may bring parts of several blocks.
             self._close_interval(self._interval_start, last)
         self._bytes += n_bytes
+
+    def on_gap(self, gap_s: float) -> None:
+        """Nobody could have taken bytes for so long: the clock stood still, and the sample that spans it is dropped."""
+        self._interval_start, self._last, self._bytes = None, None, 0
+        if self._spell_start is not None:
+            self._spell_start += gap_s
+            self._idle_total_s += gap_s
 
     def on_idle(self, now: Instant) -> None:
         """The path owes nothing any more. Without effect if it did not owe anything."""

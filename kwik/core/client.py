@@ -25,7 +25,7 @@ from kwik.kcp.actions import (
     SendMessage,
 )
 from kwik.kcp.control import Control, Want
-from kwik.kdp import granting
+from kwik.kdp import granting, slept
 from kwik.kdp.session import DataSession
 from kwik.kdp.snapshots import PathSnapshot, ShareSnapshot, StreamStats
 from kwik.kdp.stream import Phase
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 MIN_STEP_S = 0.001
 """on_timeout is due at most this often."""
+SLEPT_S = 1.0
+"""A deadline that passed so long ago, at whatever input, says that this process (or its machine) did not run."""
 SETTLE_ROUNDS = 8
 """How often the planes may hand work to each other within one turn; two suffice, more is a defect."""
 
@@ -62,6 +64,8 @@ class _Timer:
     due: Instant | None = None
     is_known: bool = False
     fired_at: Instant = 0.0
+    woken_at: Instant = 0.0
+    """What was due before has been excused: it stays due, and must not be excused twice."""
 
 
 class ClientCore:
@@ -381,11 +385,22 @@ class ClientCore:
 
     def _tick(self, now: Instant, *, light: bool = False) -> None:
         """Time goes on; `light`: an input that by itself asks for no decision."""
+        timer = self._timer
+        if timer.is_known and timer.due is not None and now - SLEPT_S > timer.due > timer.woken_at:
+            self._wake_up(now - timer.due, now)
         self._now = now if now > self._now else self._now
         self._is_stale = True
         if not light:
             self._is_due = True
             self._timer.is_known = False
+
+    def _wake_up(self, late_s: float, now: Instant) -> None:
+        """Before what waited in the sockets is looked at: nobody is to blame for this time, and who is still there?"""
+        self._timer.is_known = False
+        self._timer.woken_at = now
+        self._is_due = True
+        slept.excuse(self._data, late_s, now)
+        self._control.on_timeout(now, slept=True)
 
     def _touched(self, key: PortKey, now: Instant) -> ClientStream | None:
         self._tick(now)

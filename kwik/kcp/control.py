@@ -207,12 +207,14 @@ class Control(PathTable):
             self._close(record, ErrorCode.NO_ERROR, "the session is closed", now)
         self._settle(now)
 
-    def on_timeout(self, now: Instant) -> None:
-        """The deadline has passed. Lateness is taken for our own, see `Health`.
+    def on_timeout(self, now: Instant, *, slept: bool = False) -> None:
+        """The deadline has passed. Lateness is taken for our own (`Health`); who has slept asks every path at once.
 
         Called for every timer of the session, most of which are the data plane's: then nothing has changed here.
         """
-        if not self._is_due(now):
+        for record in self._table.values() if slept else ():
+            self._health.on_doubt(record.path, now)
+        if not slept and not self._is_due(now):
             return
         self._candidates.registry.on_timeout(now)
         self._health.on_timeout(now)

@@ -23,6 +23,9 @@ START_FACTOR = 3
 """While starting up: this many times what came in the last round trip, so that slow start is never starved."""
 FLAT_ROUNDS = 2
 """Start-up ends after this many round trips without growth."""
+REST_S = 0.1
+REST_RTTS = 2.0
+"""A path that for max(100 ms, 2 RTT) neither brings data nor owes any that was produced waits for its application."""
 SHARE_WINDOW_BYTES = 1 << 20
 LEAST_SHARE = 0.25
 """A path that has carried little downstream so far could carry more."""
@@ -97,6 +100,10 @@ class ClientPath:
     is_silent: bool = False
     silent_due: Instant | None = None
     """When it becomes silent if nothing comes, as judged last; packets only move it later."""
+    owed_due: Instant | None = None
+    """When the first produced bytes that it owes are due, as judged last; None if it owes none that are produced."""
+    stirred_at: Instant | None = None
+    """The last order or data."""
     is_draining: bool = False
     in_use: bool = True
     facts: PathFacts | None = None
@@ -115,10 +122,15 @@ class ClientPath:
         """An order for this many bytes was issued on the path."""
         self.rate.set_round(self.rtt_s)
         self.rate.on_busy(now)
+        self.stirred_at = now
         self.outstanding_bytes += size
 
     def on_data(self, size: int, now: Instant) -> None:
         """Bytes arrived; release tells what of them was owed."""
+        self._follow_pauses(now)
+        if self.outstanding_bytes:
+            self.rate.on_busy(now, since=self.stirred_at)  # after a pause nobody knows when they were produced
+        self.stirred_at = now
         self.received_bytes += size
         self.last_data_at = now
         self.share.payload_bytes += size
@@ -128,6 +140,7 @@ class ClientPath:
 
     def on_facts(self, facts: PathFacts | None, now: Instant) -> None:
         """Fresh measurements. The rate is taken from packets: in order, bytes come in bursts behind each loss."""
+        self._follow_pauses(now)
         before = self.facts
         if facts is before:
             return
@@ -141,6 +154,16 @@ class ClientPath:
         if size > 0:
             self.share.on_packets(size)
             self.rate.on_delivered(size, now)
+
+    def _follow_pauses(self, now: Instant) -> None:
+        """The rate's clock stands while nothing is owed that was produced: an application that pauses is no slow path.
+
+        Orders name bytes long before they exist, and pings bring a few bytes: both look like a path that crawls.
+        """
+        if self.owed_due is not None and self.outstanding_bytes:
+            self.rate.on_busy(now)
+        elif self.stirred_at is not None and now - self.stirred_at > max(REST_S, REST_RTTS * self.rtt_s):
+            self.rate.on_idle(self.stirred_at)
 
     def rate_bytes_s(self, now: Instant) -> float | None:
         """Delivery rate of the downstream's bytes; None before the first sample."""

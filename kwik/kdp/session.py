@@ -450,7 +450,7 @@ class DataSession:
                     if view is not None and start is not None and view.produced > start:
                         due = order.first_due if due is None else min(due, order.first_due)
                         break
-        path.silent_due = path.silent_at(due)
+        path.owed_due, path.silent_due = due, path.silent_at(due)
         return path.silent_due
 
     def _judge_silence(self, now: Instant) -> None:

@@ -29,6 +29,9 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 """A socket address as the kernel gives it: host and port, for IPv6 with flow and scope."""
 Datagram = tuple[bytes, Address]
 
+LATE_S = 0.1
+"""A path that nobody looked at for longer may belong to a process that did not run."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -107,6 +110,7 @@ class QuicPath:
         self._handed_bytes = 0
         self._farewell: list[Datagram] = []
         self._late_datagrams = 0
+        self._ran_at = started_at
 
     # ------------------------------------------------------------ for the owner of the path
 
@@ -193,6 +197,7 @@ class QuicPath:
         if self._farewell:
             self._late_datagrams += 1
             return
+        self._notice_sleep(now)
         try:
             self.connection.receive_datagram(data, address, now)
         except Exception:  # noqa: BLE001 - whatever a stranger's bytes provoke ends this path, not the process
@@ -206,6 +211,7 @@ class QuicPath:
 
     def handle_timer(self, now: float) -> None:
         """The deadline has passed. Early and repeated calls are harmless."""
+        self._notice_sleep(now)
         if self._handshake_until is not None and now >= self._handshake_until:
             self._handshake_until = None
             self.connection.vanish(EndKind.IDLE, f"no handshake within {self._limits.handshake_timeout_s:.1f} s")
@@ -280,6 +286,7 @@ class QuicPath:
         if self._farewell:
             late = self._late_datagrams
             return self._farewell if late and not late & (late - 1) else []
+        self._notice_sleep(now)
         end = self.connection.end()
         try:
             datagrams = self.connection.datagrams_to_send(now)
@@ -291,6 +298,12 @@ class QuicPath:
             self._farewell = datagrams
             self._tell_down(end, now)
         return datagrams
+
+    def _notice_sleep(self, now: float) -> None:
+        """Before anything is read or sent: the one and the other would start the connection's timers again."""
+        if now - self._ran_at > LATE_S:
+            self.connection.on_gap(now)
+        self._ran_at = now
 
     # ------------------------------------------------------------ telling, in order, once
 

@@ -47,6 +47,8 @@ PACKET_OVERHEAD_BYTES = 40
 ACK_DELAY_SHARE = 8
 """An ACK may wait for this part of the round trip: each one costs both sides as much as a packet of data."""
 LONGEST_ACK_DELAY_S = 0.005
+LATE_TIMER_S = 0.1
+"""A timer of loss detection that is this late says that the process did not run, not how long the path is."""
 QUICK_PACKETS = 256
 """So many packets are acknowledged after aioquic's millisecond, so that slow start is not held back."""
 
@@ -239,14 +241,34 @@ class PathConnection(QuicConnection):
             self._close_pending = False
             self._close_end()
 
+    def on_gap(self, now: float) -> None:
+        """Nobody looked at this path for a while. Before the next datagram is taken: was that against our own timers?
+
+        If so the process did not run, and what is read now may have come at any time of the sleep. It does not revive a
+        path whose idle time-out has passed: the other side has heard nothing for as long (RFC 9000 §10.1). And it tells
+        nothing about the round trip: whatever is in flight counts as sent later by the time that we were late.
+        """
+        if self._expire(now) or self._loss_at is None or now - self._loss_at <= LATE_TIMER_S:
+            return
+        late_s = now - self._loss_at
+        for space in self._loss.spaces:
+            for packet in space.sent_packets.values():
+                if packet.sent_time is not None:
+                    packet.sent_time += late_s
+
+    def _expire(self, now: float) -> bool:
+        """Whether the idle time-out has passed: the path is over then."""
+        if self._close_event is not None or self._close_at is None or now < self._close_at:
+            return False
+        self.vanish(EndKind.IDLE, f"nothing received for {self._idle_timeout():.1f} s")
+        return True
+
     # ------------------------------------------------------------ what aioquic calls
 
     def handle_timer(self, now: float) -> None:
         """As stock; an expired idle time-out is remembered as such."""
-        if self._close_event is None and self._close_at is not None and now >= self._close_at:
-            self.vanish(EndKind.IDLE, f"nothing received for {self._idle_timeout():.1f} s")
-            return
-        super().handle_timer(now)
+        if not self._expire(now):
+            super().handle_timer(now)
 
     def _payload_received(
         self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False

@@ -135,6 +135,8 @@ class Host:
         held, self._held = self._held or [], None
         if self.is_dead:
             return
+        for end in self.ends.values():
+            end.on_gap()
         if timer_first:
             self._on_timer()
             self.turn()

@@ -34,6 +34,8 @@ LONGEST_BACKOFF: Final = 6
 LEAST_ROOM: Final = 256
 """Less room is never offered, however small packets are: heads of frames and digests are not scaled down."""
 MOST_REPEATED_WORDS: Final = 16
+LATE_S: Final = 0.1
+"""A probe that is this late says that the process did not run, not how long the path is (as in kwik.quic)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +322,15 @@ class PathEnd:
             self.is_over = True
             self.clock.at(self.clock.now, self.host.enter, self.host.on_path_over, self.path, reason)
 
+    def on_gap(self) -> None:
+        """The process runs again: what waited for it tells nothing about the round trip, as in kwik.quic."""
+        left_s = self._probe_left_s()
+        if left_s is None or left_s > -LATE_S:
+            return
+        self._facts = None
+        for packet in self.sender.flight.values():
+            packet.sent_at -= left_s
+
     def start_rtt(self, rtt_s: float) -> None:
         """The handshake measured a round trip."""
         self._facts = None
@@ -386,6 +397,10 @@ class PathEnd:
             return
         if not self.is_writable:
             self._early.append(packet)
+            return
+        if (left_s := self._idle_left_s()) is not None and left_s <= 0:
+            # It waited for a process that was stopped: as in kwik.quic it does not revive what is given up over there.
+            self._on_idle_timer()
             return
         now, receiver = self.clock.now, self._receiver
         self._facts = None

@@ -15,7 +15,7 @@ import pytest
 import kwik
 from tests.proc.harness import Child, until
 from tests.proc.harness_content import content
-from tests.proc.harness_faults import FAULTS, PAUSE_S, Hit, by_role, retried, wait_all_owe
+from tests.proc.harness_faults import FAULTS, PAUSE_S, Hit, by_role, patience, retried, wait_all_owe
 from tests.proc.harness_stage import Reading, Server, Stage, request_line, stats_of
 
 SIZE = 4_000_000
@@ -106,7 +106,7 @@ def test_an_upstream_goes_on_on_a_new_path(stage: Stage) -> None:
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "anchored"])
 @pytest.mark.timeout(120)
 def test_a_client_sleeps(stage: Stage, slept_s: float, idle_s: float, replicated: bool) -> None:
-    """SIGSTOP in mid-stream for longer than a path's idle time-out: new paths attach to the same replicas."""
+    """SIGSTOP in mid-stream for longer than a path's idle time-out: new paths attach to the same replicas, at once."""
     for _ in range(2):
         stage.server(link=LINK, replicated=replicated)
     client = stage.client(idle_timeout_s=idle_s, keepalive_s=idle_s / 5, replicas=2)
@@ -119,8 +119,18 @@ def test_a_client_sleeps(stage: Stage, slept_s: float, idle_s: float, replicated
     with pytest.raises(AssertionError, match="did not say"):
         client.wait("read", limit_s=slept_s)  # this is the sleep: nothing can come
     client.go_on()
+    ends_at = time.monotonic() + patience(PAUSE_S)
     old = {path["path"] for path in before["paths"]}
-    until(lambda: attached(client, before["stats"]["anchor"], old), "a new path leads to the anchor")
+    until(
+        lambda: attached(client, before["stats"]["anchor"], old),
+        "a new path leads to the anchor",
+        ends_at - time.monotonic(),
+    )
+    until(
+        lambda: client.ask("report", stream=0)["delivered"]["0"] >= SIZE // 2,
+        "the stream goes on as far as its servers may send",
+        ends_at - time.monotonic(),
+    )
     for server in stage.servers:
         server.open()
     over = client.wait("read", limit_s=30)
@@ -128,6 +138,23 @@ def test_a_client_sleeps(stage: Stage, slept_s: float, idle_s: float, replicated
     assert (over["size"], over["sha256"]) == (SIZE, hashlib.sha256(content("sleep", SIZE)).hexdigest())
     streams = sorted(server.report()["streams"] for server in stage.servers)
     assert streams in ([[0, 1]] if not replicated else [[0, 1], [1, 1]])
+
+
+def test_a_client_sleeps_for_longer_than_its_replica_lingers(stage: Stage) -> None:
+    """Its server has forgotten the stream: that is said at once, and what to do."""
+    server = stage.server(link=LINK, replicated=False, config={"linger_s": 0.5})
+    client = stage.client(idle_timeout_s=1.0, keepalive_s=0.2)
+    line = request_line("sleep", SIZE, holds=[SIZE // 2])
+    client.ask("dial", count=1, servers=[server.address], line=line.decode())
+    client.ask("read", stream=0)
+    awake_and_owed(client)
+    client.stop()
+    with pytest.raises(AssertionError, match="did not say"):
+        client.wait("read", limit_s=4.0)
+    client.go_on()
+    over = client.wait("read", limit_s=patience(PAUSE_S))
+    assert over["error"].startswith("StreamReset")
+    assert "dial again" in over["error"]
 
 
 def awake_and_owed(client: Child) -> dict[str, Any]:

@@ -67,11 +67,60 @@ def test_an_anchored_stream_attaches_to_its_replica_on_a_new_path():
     assert_complete(outcome)
 
 
-@pytest.mark.parametrize("scenario", [one, two])
-def test_the_client_is_stopped_for_longer_than_the_idle_time_out(scenario):
-    outcome = run(scenario(faults=(fault("client-stop", duration_s=40.0),)))
-    assert outcome.took_s > 40
+WAKING_S = 2.0
+"""A stream is delayed so much at most by its client's sleep, the sleep itself and slow starts of new paths included."""
+FAR = (server(rtt_s=0.1), server(rtt_s=0.08))
+
+
+@pytest.mark.parametrize(("duration_s", "seed"), [(3.0, 1), (31.0, 2), (55.0, 3)])
+@pytest.mark.parametrize("servers", [(server(),), FAR], ids=["one", "far"])
+@pytest.mark.parametrize("scenario", [one, two], ids=["anchored", "replicated"])
+def test_a_client_that_slept_goes_on_at_once(scenario, servers, duration_s, seed):
+    """Also when the servers have given up its paths meanwhile (after 30 s), but not yet the replicas (after 60 s)."""
+    calm = run(scenario(servers=servers))
+    outcome = run(scenario(servers=servers, seed=seed, faults=(fault("client-stop", duration_s=duration_s),)))
+    assert_hit(outcome, anchor=True)
+    assert outcome.took_s < calm.took_s + duration_s + WAKING_S
     assert_complete(outcome)
+
+
+@pytest.mark.parametrize("scenario", [one, two], ids=["anchored", "replicated"])
+def test_a_client_that_slept_for_longer_than_its_replicas_linger_is_told_at_once(scenario):
+    """One replay per server and stream, and none is left (SPEC §6.4)."""
+    outcome = run(scenario(linger_s=5.0, faults=(fault("client-stop", duration_s=50.0),)))
+    app = outcome.world.client.streams[0]
+    assert app.seen == "reset"
+    assert "gone" in str(app.failure)
+    assert app.ended_at < outcome.faults[0].at + 50.0 + WAKING_S
+
+
+@pytest.mark.parametrize("servers", [(server(),), FAR], ids=["one", "far"])
+@pytest.mark.parametrize("scenario", [one, two], ids=["anchored", "replicated"])
+def test_a_client_that_slept_notices_at_once_that_its_paths_are_dead(scenario, servers):
+    """A laptop in another network: its sleep was shorter than any time-out, yet nothing passes on the old paths."""
+    breaks = tuple(
+        fault("path-break", target=str(number), trigger="time", value=1.0) for number, _ in enumerate(servers)
+    )
+    sleep = fault("client-stop", trigger="time", value=0.3, duration_s=10.0)
+    outcome = run(scenario(servers=servers, faults=(sleep, *breaks)))
+    assert_complete(outcome)
+    assert outcome.took_s < 10.3 + 2 * WAKING_S
+
+
+def test_a_sleep_does_not_use_up_the_time_of_recovery():
+    """It began when the client was cut off already, and lasted longer than the client may wait for its server."""
+    cut = fault("black-hole", duration_s=3.0)
+    sleep = fault("client-stop", trigger="time", value=2.0, duration_s=25.0)
+    outcome = run(one(recovery_time_s=20.0, faults=(cut, sleep)))
+    assert_complete(outcome)
+
+
+def test_a_sleep_is_taken_off_the_time_of_recovery_once():
+    cut = fault("black-hole", duration_s=250.0)
+    sleep = fault("client-stop", trigger="time", value=2.0, duration_s=25.0)
+    outcome = run(one(recovery_time_s=20.0, faults=(cut, sleep)))
+    assert outcome.world.client.streams[0].seen == "reset"
+    assert 2.0 + 25.0 + 10.0 < outcome.took_s < 2.0 + 25.0 + 20.0 + WAKING_S
 
 
 def test_a_restarted_server_knows_nothing_of_the_stream():

@@ -204,3 +204,29 @@ def test_what_arrives_at_one_instant_is_one_arrival():
         for size in (300, 900):
             rate.on_delivered(size, 1000.0 + number * 0.03)
     assert rate.rate_bytes_s(1000.6) == pytest.approx(1200 / 0.03)
+
+
+def test_a_gap_in_which_we_did_not_run_makes_no_path_slow():
+    rate = DeliveryRate(0.01)
+    rate.on_busy(START)
+    for number in range(20):
+        rate.on_delivered(1000, START + number * 0.01)
+    before = rate.rate_bytes_s(START + 0.2)
+    rate.on_gap(40.0)
+    for number in range(20):
+        rate.on_delivered(1000, START + 40.2 + number * 0.01)
+    rate.on_idle(START + 40.4)
+    assert before == pytest.approx(100_000)
+    assert rate.rate_bytes_s(START + 40.4) == pytest.approx(before)
+    # Nor has any sample aged by it.
+    assert len(rate._maxima) == 1
+    assert rate._maxima[0][0] < START + 1.0
+
+
+def test_a_gap_while_nothing_is_owed_changes_nothing():
+    rate = DeliveryRate(0.01)
+    rate.on_gap(40.0)
+    rate.on_busy(START)
+    for number in range(3):
+        rate.on_delivered(1000, START + number * 0.02)
+    assert rate.rate_bytes_s(START + 1) == pytest.approx(1000 / 0.02)

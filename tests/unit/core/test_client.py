@@ -9,6 +9,7 @@ from kwik.core.actions import (
     ClosePath,
     Flushed,
     OpenPath,
+    PingPath,
     PortDone,
     PortReadable,
     PortReset,
@@ -447,3 +448,44 @@ class TestPictures:
         (path,) = house.client.path_views(house.now)
         assert (path.server_id, path.received_bytes, path.smoothed_rtt_s) == ("", 0, None)
         assert path.rate_bytes_s is None
+
+
+class TestSleep:
+    """The process, or its machine, did not run: whatever input comes first shows it."""
+
+    def _asleep(self, house: House) -> int:
+        house.server("a", TEXT[:1000], ends=False)
+        key = house.dial()
+        house.run(1.5)
+        due = house.client.deadline()
+        assert due is not None
+        house.now = due + 20.0
+        return key
+
+    @pytest.mark.parametrize("how", ["timer", "application", "path"])
+    def test_its_paths_are_asked_at_once_and_once(self, house: House, how: str):
+        key = self._asleep(house)
+        for again in (False, True):
+            match how:
+                case "timer":
+                    house.client.on_timeout(house.now)
+                case "application":
+                    house.client.on_app_bytes(key, b"x", house.now)
+                case "path":
+                    house.client.on_pong(next(iter(house.links)), 0, house.now)
+            house.client.deadline()
+            pings = [action for action in house.client.actions() if isinstance(action, PingPath)]
+            assert len(pings) == (0 if again else 1)
+
+    def test_it_is_taken_off_once(self, house: House):
+        key = self._asleep(house)
+        stream = house.client._data.streams[key]
+        stream.recovering_since = since = house.now - 21.0
+        for _ in range(3):
+            # What was due before stays due until a timer looks.
+            stream.next_due = house.client._data._clock.seen + 0.001
+            house.client.deadline()
+            house.client.on_app_bytes(key, b"x", house.now)
+            house.client.deadline()
+        assert stream.recovering_since is not None
+        assert since + 19.0 < stream.recovering_since <= since + 21.0

@@ -8,7 +8,16 @@ import pytest
 
 from kwik.config import Config
 from kwik.errors import ErrorCode
-from kwik.kcp.actions import ClosePath, InstanceDraining, NoCandidates, OpenPath, PathAdmitted, PathGone, SendMessage
+from kwik.kcp.actions import (
+    ClosePath,
+    InstanceDraining,
+    NoCandidates,
+    OpenPath,
+    PathAdmitted,
+    PathGone,
+    PingPath,
+    SendMessage,
+)
 from kwik.kcp.health import PathState, PathStateChanged
 from kwik.kcp.sighting import SightingKind
 from kwik.types import Address, Instance, PathId
@@ -250,6 +259,19 @@ def test_a_client_that_was_stopped_does_not_blame_its_paths():
         rig.run(3)
         assert len(rig.connected()) == 2
         assert rig.gone() == []
+
+
+def test_who_has_slept_asks_every_path_at_once():
+    rig = Rig(Server("a", (A,)), Server("b", (B,)))
+    rig.want(2)
+    rig.run(1.5)
+    before = len(rig.of(PingPath))
+    rig.do(lambda now: rig.control.on_timeout(now, slept=True))
+    assert len(rig.of(PingPath)) == before + 2
+    rig.do(lambda now: rig.control.on_timeout(now, slept=True))
+    assert len(rig.of(PingPath)) == before + 2, "once is enough"
+    rig.run(3)
+    assert rig.gone() == []
 
 
 def test_a_sighting_that_goes_closes_nothing_but_asks_the_path():

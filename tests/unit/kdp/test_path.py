@@ -186,3 +186,55 @@ class TestRateByPackets:
             share.on_packets(50_000)
         assert share.ratio == pytest.approx(1.0, abs=0.05)
         assert share.packet_bytes <= SHARE_WINDOW_BYTES
+
+
+class TestPauses:
+    """Orders name bytes long before they are produced: while their application pauses no path is slow."""
+
+    def _flow(self, path: ClientPath, since: float, total: int) -> float:
+        """100 kB/s for a second, by packets; returns the end."""
+        for number in range(100):
+            now = since + number * 0.01
+            path.on_data(1000, now)
+            total += 1000
+            path.on_facts(FACTS._replace(received_bytes=total), now)
+        return since + 0.99
+
+    @pytest.mark.parametrize("rounds", [1, 5])
+    def test_they_do_not_count(self, rounds: int):
+        path = make(FACTS._replace(received_bytes=0))
+        path.on_ordered(1 << 20, NOW)
+        now, total = NOW + 0.04, 0
+        for _ in range(rounds):
+            path.owed_due = now
+            now = self._flow(path, now, total)
+            total += 100_000
+            path.owed_due = None
+            for _ in range(6):  # pongs
+                now += 1.0
+                total += 30
+                path.on_facts(FACTS._replace(received_bytes=total), now)
+            rate = path.rate_bytes_s(now)
+            assert rate is not None
+            assert rate == pytest.approx(100_000, rel=0.05)
+
+    def test_what_comes_behind_one_is_measured(self):
+        path = make(FACTS._replace(received_bytes=0))
+        path.on_ordered(1 << 20, NOW)
+        now = self._flow(path, NOW + 5.0, 0)
+        rate = path.rate_bytes_s(now)
+        assert rate is not None
+        assert rate == pytest.approx(100_000, rel=0.1)
+
+    def test_a_path_that_owes_what_is_produced_is_slow(self):
+        path = make(FACTS._replace(received_bytes=0))
+        path.on_ordered(1 << 20, NOW)
+        path.owed_due = NOW
+        now, total = self._flow(path, NOW + 0.04, 0), 100_000
+        for _ in range(6):
+            now += 1.0
+            total += 1000
+            path.on_facts(FACTS._replace(received_bytes=total), now)
+        rate = path.rate_bytes_s(now)
+        assert rate is not None
+        assert rate < 2000

@@ -221,10 +221,12 @@ class TestSilence:
         rig.now += 5.0
         rig.wake()
         assert not rig.session.paths[P1].is_silent
+        assert rig.session.paths[P1].owed_due is None, "its application pauses"
         rig.tell(frames.Produced(replica, 10))
         rig.now += 0.2
         rig.wake()
         assert rig.session.paths[P1].is_silent
+        assert rig.session.paths[P1].owed_due is not None
 
     def test_if_every_path_is_silent_blame_waits_but_only_so_long(self, rig: SessionRig):
         rig.path(P1, "a")

@@ -8,7 +8,9 @@ from kwik.errors import ErrorCode
 from kwik.quic import QuicLimits, QuicPath, ServerTls
 from kwik.quic.adapter import EndKind
 from kwik.quic.certs import issue, make_ca
-from tests.unit.quic.lab import NAME, START, Lab, authority
+from kwik.quic.connection import PathConnection
+from kwik.quic.fast_connection import FastConnection
+from tests.unit.quic.lab import NAME, SERVER, START, Lab, authority
 
 HALF_RTT = 0.025
 
@@ -248,6 +250,72 @@ def test_silence_ends_a_path_by_the_idle_time_out():
     assert last is not None
     assert lab.now == pytest.approx(last + 5, abs=0.01)
     lab.run_until(lambda: lab.server_events.end is not None)
+
+
+def asleep_with_a_datagram(lab: Lab, slept_s: float, *, speaker: QuicPath, asks_first: bool) -> None:
+    """The client stops, something of the server's reaches its socket, and only later the client runs again."""
+    waiting: list[bytes] = []
+
+    def keep(sender: QuicPath, data: bytes) -> bool:
+        if sender is lab.server:
+            waiting.append(data)
+        return sender is lab.server
+
+    lab.drops = keep
+    speaker.send(0, b"words")
+    lab.pump(speaker)
+    lab.run_until(lambda: bool(waiting))
+    lab.now += slept_s
+    lab.drops = lambda sender, data: False
+    if asks_first:
+        lab.client.ping(1)
+        lab.pump(lab.client)
+        lab.client.deadline()
+    for data in waiting:
+        lab.client.receive(data, SERVER, lab.now)
+    lab.pump(lab.client)
+
+
+ASKS_FIRST = pytest.mark.parametrize("asks_first", [False, True], ids=["reads first", "pings first"])
+
+
+@ASKS_FIRST
+def test_what_waited_in_the_socket_does_not_revive_a_path_whose_idle_time_out_has_passed(asks_first: bool):
+    """The other side has heard nothing for as long, and has given the path up."""
+    lab = open_lab(client_limits=QuicLimits(idle_timeout_s=5)).up()
+    asleep_with_a_datagram(lab, 6.0, speaker=lab.server, asks_first=asks_first)
+    assert lab.client_events.end is not None
+    assert lab.client_events.end.kind is EndKind.IDLE
+
+
+@ASKS_FIRST
+@pytest.mark.parametrize("kind", [PathConnection, FastConnection])
+def test_a_sleep_is_no_round_trip(kind: type[PathConnection], asks_first: bool):
+    lab = open_lab(kind=kind).up()
+    before = lab.client.facts(lab.now)
+    assert before.smoothed_rtt_s is not None
+    asleep_with_a_datagram(lab, 4.0, speaker=lab.client, asks_first=asks_first)
+    after = lab.client.facts(lab.now)
+    assert after.smoothed_rtt_s is not None
+    assert asks_first or after.bytes_in_flight == 0, "it was acknowledged"
+    assert after.smoothed_rtt_s < 2 * before.smoothed_rtt_s
+    assert after.rtt_variance_s < before.smoothed_rtt_s
+    assert lab.client_events.end is None
+
+
+def test_a_path_that_slept_asks_at_once_whether_anybody_is_there():
+    lab = open_lab().up()
+    lab.drops = lambda sender, data: True
+    lab.client.send(0, b"ask")
+    lab.pump(lab.client)
+    lab.now += 4.0
+    lab.wire.clear()
+    lab.client.handle_timer(lab.now)
+    lab.pump(lab.client)
+    assert lab.wire
+    unacked = lab.client.facts(lab.now).oldest_unacked_at
+    assert unacked is not None
+    assert lab.now - unacked < 1.0, "silence is counted from waking"
 
 
 def test_a_handshake_that_takes_too_long_ends():
