@@ -3,7 +3,8 @@
 PYTHON ?= python3
 SEEDS ?= 1000
 SECONDS ?= 600
-JOBS ?= 2
+# Tests at a time: many of them wait most of the time, so that three keep two processors busy.
+JOBS ?= 3
 
 BIN := .venv/bin
 STAMP := .venv/.installed
