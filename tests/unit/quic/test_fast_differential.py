@@ -91,6 +91,7 @@ def test_what_is_delivered_is_what_was_sent(seed):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_many_seeds():
     for seed in MANY_SEEDS:
         compare(seed)
