@@ -10,13 +10,10 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 from kwik.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from kwik.wire import frames, messages, varint
 from kwik.wire.schema import BY_CLASS, FAULTS, REGISTRY, FrameSpec, Sender, find_fault
-from kwik.wire.varint import Truncated
+from kwik.wire.varint import LARGEST_BYTE, Truncated
 
 SKIPPABLE: Final = range(0x4000, 0x8000)
 """Types that a version which does not know them skips (SPEC §3.2)."""
-
-SHORT: Final = 64
-"""Smaller integers are one byte, and that byte is the integer (SPEC §3.2)."""
 
 MAX_SKIPPED_BYTES: Final = 65536
 """The longest body that is skipped (SPEC §3.2)."""
@@ -264,7 +261,7 @@ class Decoder:
 
         None if it is not all there: then `_want` tells how many bytes from `pos` on are needed to get further.
         """
-        if pos + 1 < len(data) and data[pos] < SHORT and data[pos + 1] < SHORT:  # as almost always
+        if pos + 1 < len(data) and data[pos] <= LARGEST_BYTE >= data[pos + 1]:  # as almost always
             type_, length, at = data[pos], data[pos + 1], pos + 2
         else:
             try:

@@ -69,6 +69,13 @@ class Kind(ABC):
         """Bytes that `write` makes of the value."""
         return len(self.write(value))
 
+    def write_source(self, value: str, write: str) -> str:
+        """An expression for what `write`, known by that name, gives for the expression `value`.
+
+        It must fail whenever `write` does, by any of `kwik.wire.schema.FAULTS`; `write` then says what is wrong.
+        """
+        return f"{write}({value})"
+
     def read_source(self, variable: str, read: str) -> str:
         """Statements that do what `read` does, on `data` and `pos`, for the compiled decoder.
 
@@ -132,6 +139,10 @@ class Integer(Kind):
 
     def size(self, value: object) -> int:
         return varint.size(self._checked(_integer(value)))
+
+    def write_source(self, value: str, write: str) -> str:
+        small = min(self.maximum, varint.LARGEST_BYTE)
+        return f"one_byte[{value}] if 0 <= {value} <= {small} else {write}({value})"
 
     def read_source(self, variable: str, read: str) -> str:
         source = _INTEGER_SOURCE.format(v=variable)

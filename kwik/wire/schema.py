@@ -208,6 +208,7 @@ def _compile(cls: type, name: str, type_bytes: bytes, fields: tuple[Field, ...])
         "make": cls.__new__,
         "cls": cls,
         "type_bytes": type_bytes,
+        "one_byte": varint.ONE_BYTE,
         "write_length": varint.encode,
         "size_of_length": varint.size,
         "read_u32": struct.Struct(">I").unpack_from,
@@ -228,7 +229,7 @@ def _writer(kind: Kind) -> Callable[..., bytes]:
 
 
 def _source(type_size: int, fields: tuple[Field, ...]) -> str:
-    written = ", ".join(f"write_{field.name}(frame.{field.name})" for field in fields)
+    written = ", ".join(field.kind.write_source(f"frame.{field.name}", f"write_{field.name}") for field in fields)
     sizes = " + ".join(f"size_of_{field.name}(frame.{field.name})" for field in fields)
     reads = [field.kind.read_source(f"v_{field.name}", f"read_{field.name}") for field in fields]
     head = reads[:-1] if fields[-1].kind.is_last else reads

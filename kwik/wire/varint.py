@@ -13,7 +13,12 @@ MAX: Final = (1 << 62) - 1
 
 MAX_SIZE_BYTES: Final = 8
 
-_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(64))
+LARGEST_BYTE: Final = 63
+"""The largest integer that is written as one byte, which then is the integer."""
+
+ONE_BYTE: Final = tuple(bytes((value,)) for value in range(LARGEST_BYTE + 1))
+"""What `encode` gives for those."""
+
 _VALUE_BITS: Final = {2: (1 << 14) - 1, 4: (1 << 30) - 1, 8: MAX}
 
 
@@ -29,7 +34,7 @@ def encode(value: int) -> bytes:
     """The shortest encoding. Raises ValueError outside 0..`MAX`."""
     if value < 0x40:
         if value >= 0:
-            return _ONE_BYTE[value]
+            return ONE_BYTE[value]
     elif value < 0x4000:
         return (value | 0x4000).to_bytes(2, "big")
     elif value < 0x4000_0000:
