@@ -193,9 +193,10 @@ class Bridge:
         if data:
             self._ready.has_news = self._ready.has_asked = True
             self._port.on_app_bytes(self.key, data, self._loop.time())
-            if self._end.emptied:
-                self._on_all_read()
-            return True
+            if not self._end.emptied:
+                return True
+            self._on_all_read()
+            return False
         self._on_end_of_input()
         return False
 

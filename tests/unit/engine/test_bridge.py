@@ -327,15 +327,17 @@ async def test_drained_is_told_once_everything_was_read(watcher):
     bridge.reset(StreamReset("over"))
 
 
-async def test_leaving_reads_what_is_written_and_closes(watcher):
+@pytest.mark.parametrize("size", [1, 70_000, 200_000])
+async def test_leaving_reads_what_is_written_and_closes(watcher, size):
     port = EchoPort(echo=False)
     bridge, app = bridged_pair(watcher, port)
     with app:
-        app.sendall(b"x" * 200_000)
+        app.sendall(b"x" * size)
         bridge.leave()
         await port.until(lambda: port.closed is not None)
-        assert len(port.received) == 200_000
+        assert len(port.received) == size
         assert port.closed is False
+        assert port.defects == [], "its own descriptor is closed by then, and not to be asked anything"
     bridge.finish()
 
 
