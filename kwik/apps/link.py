@@ -32,8 +32,8 @@ SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 DRAIN_MAX = 256
 """Most datagrams read from one socket in one turn of the event loop."""
 MIN_STEP_S = 0.001
-"""A link in full flow hands over what has come due once in so long, not packet by packet: a wake-up for each would cost
-more than the rest of the link. The first packet after a pause is not affected."""
+"""A link in full flow hands over what has come due once in so long, not packet by packet: that saves wake-ups. The
+first packet after a pause is not affected."""
 RETIRED_MAX = 64
 """Sockets kept open, unread, after a rebind, so that what the server still sends there vanishes as in a NAT."""
 _DATAGRAM_MAX_BYTES = 65_535

@@ -129,8 +129,6 @@ class Integer(Kind):
         self.maximum = maximum
 
     def write(self, value: object) -> bytes:
-        if type(value) is int and value <= self.maximum:
-            return varint.encode(value)
         return varint.encode(self._checked(_integer(value)))
 
     def read(self, buffer: Buffer, pos: int) -> tuple[object, int]:
@@ -388,9 +386,8 @@ class TypedEntries(Kind):
         return tuple(entries), pos
 
     def read_source(self, variable: str, read: str) -> str:
-        return (
-            f"if data[pos] == 0:\n    {variable} = ()\n    pos += 1\nelse:\n    {super().read_source(variable, read)}"
-        )
+        some = super().read_source(variable, read)
+        return f"if data[pos] == 0:\n    {variable} = ()\n    pos += 1\nelse:\n    {some}"
 
     def _check(self, previous: int, identifier: int, length: int) -> None:
         if identifier <= previous:
